@@ -1,0 +1,34 @@
+"""Which devices are here, and why the others are not."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from models import InputError
+
+
+def absence(device: str) -> str | None:
+    """Why cpu, cuda or mps cannot be used here; None where it can."""
+    if device == "cuda" and not torch.cuda.is_available():
+        if torch.version.cuda is None and torch.version.hip is None:
+            return f"torch {torch.__version__} is built without CUDA"
+        return "no CUDA device that torch can use"
+    if device == "mps" and not torch.backends.mps.is_available():
+        if not torch.backends.mps.is_built():
+            return "torch is built without MPS, which Apple's GPUs need"
+        return "no MPS device that torch can use"
+    return None
+
+
+def require(devices: Sequence[str]) -> None:
+    """Raise InputError for a device that was asked for by name and is not here."""
+    for device in devices:
+        reason = absence(device)
+        if reason is not None:
+            present = [name for name in ("cpu", "cuda", "mps") if absence(name) is None]
+            raise InputError(
+                f"--device {device}: {reason}; here is {', '.join(present)}, and --device all "
+                f"takes what is there"
+            )

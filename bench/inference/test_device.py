@@ -1,0 +1,55 @@
+"""Everything on one device, all images in one batch: CPU with all its threads, CUDA, MPS.
+
+Network and images lie on the device before the timing starts, and a call is over when the device is
+done. TF32 is off, so that float32 means float32 everywhere. Another device is other hardware: its
+ratio is no parallel speedup, and it is nobody's serial base.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from bench.devices import absence
+from bench.inference.forward import in_batches
+
+
+class OnDevice:
+    """Infers images that lie on the device, all in one batch."""
+
+    def __init__(self, model: nn.Module, device: str) -> None:
+        self.device = device
+        self._model = copy.deepcopy(model).to(device)
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Logits [n, classes] of images [n, ...], both on the device."""
+        return in_batches(self._model, images, batch_size=len(images))
+
+
+@contextmanager
+def full_float32() -> Iterator[None]:
+    """Without TF32, which keeps 11 bits of a float32 product's 24."""
+    matmul = torch.backends.cuda.matmul
+    before = matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+    matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
+
+
+@pytest.mark.speedup(serial=False)
+def test_device(speedup, model, images, logits, rounding, device):
+    reason = absence(device)
+    if reason is not None:
+        pytest.skip(reason)
+    with full_float32():
+        infer = OnDevice(model, device)
+        cpus = torch.get_num_threads() if device == "cpu" else 1
+        there = images.to(device)
+        speedup(infer, there, expected=logits, work=len(images), cpus=cpus, tolerance=rounding)

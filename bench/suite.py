@@ -1,0 +1,117 @@
+"""The suite's command line -> one frozen `Suite`; nothing deeper asks pytest for an option."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pytest
+
+from bench.sweeps import PARAMETERS, Sweeps, parse_sweeps
+from models import Choice
+from models.choice import DEFAULT_MODEL, DEFAULT_NUM_INFERENCES, parse_choice
+from pytest_speedup.machine import usable_cpus
+
+OPTIONS = {
+    "--model": (
+        DEFAULT_MODEL,
+        "NAME",
+        "lenet, a classification network of torchvision, or package.module:factory. "
+        "Default: %(default)s",
+    ),
+    "--weights": (
+        None,
+        "FILE",
+        "DEFAULT for torchvision's pretrained weights, or a file with a state dict. "
+        "Default: random, from a fixed seed, fitted to the images",
+    ),
+    "--images": (
+        None,
+        "DIR",
+        "Folder of photographs, taken by name; seeded crops of them make up the number. "
+        "Default: the photograph that ships with matplotlib",
+    ),
+    "--image-size": (None, "PIXELS", "Default: what the network's weights ask"),
+    "--num-inferences": (
+        str(DEFAULT_NUM_INFERENCES),
+        "N",
+        "Images that one call infers. Default: %(default)s",
+    ),
+    "--threads": (None, "N,N", "Default: powers of two up to twice the usable CPUs"),
+    "--processes": (None, "N,N", "Default: powers of two up to twice the usable CPUs"),
+    "--batch-sizes": (None, "N,N", "Default: powers of two up to 32, or to the number of images"),
+    "--device": (
+        None,
+        "NAME,NAME",
+        "Some of cpu, cuda, mps, which then have to be there, or all: those that are. Default: all",
+    ),
+}
+"""Option -> default, placeholder, help."""
+
+
+@dataclass(frozen=True)
+class Suite:
+    """What the benchmarks are to measure."""
+
+    choice: Choice
+    sweeps: Sweeps
+
+
+SUITE = pytest.StashKey[Suite]()
+
+
+def suite_of(config: pytest.Config) -> Suite:
+    """What this session's benchmarks are to measure."""
+    return config.stash[SUITE]
+
+
+def add_options(parser: pytest.Parser) -> None:
+    """Declare the suite's options under a heading of their own in `pytest --help`."""
+    group = parser.getgroup("suite", "what the benchmarks measure")
+    for name, (default, placeholder, text) in OPTIONS.items():
+        group.addoption(name, default=default, metavar=placeholder, help=text)
+
+
+def read_suite(config: pytest.Config) -> Suite:
+    """The options as they were given; raises InputError for the first that is wrong."""
+
+    def given(name: str) -> str | None:
+        return config.getoption(name)
+
+    choice = parse_choice(
+        given("--model") or "",
+        given("--weights"),
+        given("--images"),
+        given("--image-size"),
+        given("--num-inferences") or "",
+    )
+    sweeps = parse_sweeps(
+        given("--threads"),
+        given("--processes"),
+        given("--batch-sizes"),
+        given("--device"),
+        choice.num_inferences,
+    )
+    return Suite(choice, sweeps)
+
+
+def parametrize(metafunc: pytest.Metafunc, suite: Suite) -> None:
+    """Give a test every sweep that it takes and does not bring itself."""
+    definition = metafunc.definition
+    own = {name for mark in definition.iter_markers("parametrize") for name in _names(mark)}
+    marker = definition.get_closest_marker("speedup")
+    axis = marker.kwargs.get("axis") if marker is not None else None
+    for name in PARAMETERS:
+        if name in metafunc.fixturenames and name not in own:
+            values = suite.sweeps.values(
+                name,
+                usable_cpus=usable_cpus(),
+                num_inferences=suite.choice.num_inferences,
+                is_axis=name == axis,
+                ends=definition.get_closest_marker("one_and_all") is not None,
+            )
+            metafunc.parametrize(name, values)
+
+
+def _names(mark: pytest.Mark) -> list[str]:
+    names = mark.args[0] if mark.args else mark.kwargs["argnames"]
+    return [n.strip() for n in names.split(",")] if isinstance(names, str) else list(names)

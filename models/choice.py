@@ -1,0 +1,57 @@
+"""What a user chose to measure, before anything of it is loaded; needs neither torch nor files."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from models.errors import InputError
+
+DEFAULT_MODEL = "resnet18"
+DEFAULT_NUM_INFERENCES = 16
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A network, its weights, and its input."""
+
+    model: str = DEFAULT_MODEL
+    """"lenet", a classification network of torchvision, or "package.module:factory"."""
+    weights: str | None = None
+    """None for seeded random weights, "DEFAULT" for torchvision's pretrained, or a file."""
+    images: Path | None = None
+    """A folder of photographs; None for the one that ships with matplotlib."""
+    image_size: int | None = None
+    """Pixels on each side; None for what the network's weights ask."""
+    num_inferences: int = DEFAULT_NUM_INFERENCES
+    """Images that one call infers."""
+
+    @property
+    def brings_its_own(self) -> bool:
+        """Whether the network comes from a factory outside of this project."""
+        return ":" in self.model
+
+
+def parse_choice(
+    model: str,
+    weights: str | None,
+    images: str | None,
+    image_size: str | None,
+    num_inferences: str,
+) -> Choice:
+    """The command line's words -> a Choice; raises InputError for numbers that are none."""
+    return Choice(
+        model=model,
+        weights=weights,
+        images=None if images is None else Path(images),
+        image_size=None if image_size is None else parse_count("--image-size", image_size),
+        num_inferences=parse_count("--num-inferences", num_inferences),
+    )
+
+
+def parse_count(option: str, text: str) -> int:
+    """A whole number from 1 up; raises InputError, naming the option, for anything else."""
+    text = text.strip()
+    if not (text.isascii() and text.isdecimal() and int(text) >= 1):
+        raise InputError(f"{option} must be a whole number of at least 1, got {text!r}")
+    return int(text)

@@ -1,0 +1,135 @@
+"""Photographs as a network wants them: decoded, turned upright, resized, cropped, normalised.
+
+The folder's files are taken in the order of their names. Where fewer files than images are asked
+for, the further ones are seeded crops of the same photographs, so that no image comes twice and a
+result that was kept from another image cannot pass for the right one.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib.cbook
+import torch
+import torchvision.models
+from PIL import Image, ImageOps, UnidentifiedImageError
+from torch import Tensor
+from torchvision.transforms import functional
+from torchvision.transforms.functional import InterpolationMode
+
+from models import lenet
+from models.choice import Choice
+from models.errors import InputError, first_line
+
+SEED = 0
+
+
+@dataclass(frozen=True)
+class Input:
+    """How a network wants its images."""
+
+    size: int
+    """Pixels on each side."""
+    resize: int
+    """Pixels of the shorter side before the centre is cropped."""
+    mode: str
+    """Pillow's "RGB" or, for one channel, "L"."""
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    interpolation: InterpolationMode
+
+    def __call__(self, photograph: Image.Image) -> Tensor:
+        """A photograph -> float32 [channels, size, size]."""
+        image = functional.resize(
+            photograph.convert(self.mode), [self.resize], self.interpolation, antialias=True
+        )
+        image = functional.center_crop(image, [self.size, self.size])
+        return functional.normalize(functional.to_tensor(image), self.mean, self.std)
+
+
+def input_of(choice: Choice) -> Input:
+    """As the network's pretrained weights in torchvision ask; one's own network as resnet18's.
+
+    Another size keeps the proportion between the resized and the cropped photograph.
+    """
+    if choice.model == "lenet":
+        size = choice.image_size or lenet.IMAGE_SIZE
+        return Input(size, size, "L", (0.5,), (0.5,), InterpolationMode.BILINEAR)
+    known = "resnet18" if choice.brings_its_own else choice.model
+    asked = torchvision.models.get_model_weights(known).DEFAULT.transforms()
+    size = choice.image_size or asked.crop_size[0]
+    return Input(
+        size=size,
+        resize=round(size * asked.resize_size[0] / asked.crop_size[0]),
+        mode="RGB",
+        mean=tuple(asked.mean),
+        std=tuple(asked.std),
+        interpolation=asked.interpolation,
+    )
+
+
+def load_images(choice: Choice) -> Tensor:
+    """float32 [num_inferences, channels, size, size]; raises InputError, naming the file."""
+    files = photographs(choice.images)
+    photos = [read_photograph(file) for file in files[: choice.num_inferences]]
+    rng = random.Random(SEED)
+    prepare: Callable[[Image.Image], Tensor] = input_of(choice)
+    whole = [prepare(photo) for photo in photos]
+    further = range(len(photos), choice.num_inferences)
+    crops = [prepare(random_crop(photos[i % len(photos)], rng)) for i in further]
+    return torch.stack(whole + crops)
+
+
+def photographs(folder: Path | None) -> list[Path]:
+    """The folder's files by name, hidden ones left out; by default matplotlib's photograph."""
+    if folder is None:
+        return [Path(matplotlib.cbook.get_sample_data("grace_hopper.jpg", asfileobj=False))]
+    if not folder.is_dir():
+        what = "is a file" if folder.exists() else "no such folder"
+        raise InputError(f"--images {folder}: {what}; give a folder of photographs")
+    files = [p for p in sorted(folder.iterdir()) if p.is_file() and not p.name.startswith(".")]
+    if not files:
+        raise InputError(
+            f"--images {folder}: the folder holds no files; put photographs there, or leave the "
+            f"option out for the one that ships with matplotlib"
+        )
+    return files
+
+
+def read_photograph(file: Path) -> Image.Image:
+    """Decode one file, turned as its EXIF data say, into "RGB"; what is transparent gets white.
+
+    Raises InputError for a file that is no image, broken, or of 0 bytes.
+    """
+    try:
+        with Image.open(file) as opened:
+            opened.load()
+            image = ImageOps.exif_transpose(opened)
+    except UnidentifiedImageError:
+        what = "is empty (0 bytes)" if file.stat().st_size == 0 else "is no image"
+        raise InputError(
+            f"--images: {file} {what}; leave only photographs that Pillow reads in the folder"
+        ) from None
+    except Exception as error:  # decoders raise almost anything on damaged files
+        raise InputError(
+            f"--images: {file} is broken ({first_line(error)}); replace it or take it away"
+        ) from None
+    if image.mode.startswith("I"):  # 16 bits: Pillow would clip them instead of scaling
+        image = image.point(lambda value: value / 256).convert("L")
+    if "A" in image.getbands() or "transparency" in image.info:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return image.convert("RGB")
+
+
+def random_crop(photograph: Image.Image, rng: random.Random) -> Image.Image:
+    """A square of half to the whole of the shorter side, anywhere, mirrored every other time."""
+    shorter = min(photograph.size)
+    side = rng.randint((shorter + 1) // 2, shorter)
+    left = rng.randint(0, photograph.width - side)
+    top = rng.randint(0, photograph.height - side)
+    crop = photograph.crop((left, top, left + side, top + side))
+    return ImageOps.mirror(crop) if rng.random() < 0.5 else crop

@@ -1,0 +1,1 @@
+"""Measure parallel code with pytest-benchmark: proof before time, and intervals on every speedup."""

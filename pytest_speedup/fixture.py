@@ -1,0 +1,283 @@
+"""The fixture `speedup`: verify, warm up, time, verify again.
+
+Builds on pytest-benchmark's `benchmark.pedantic`, so that its options, JSON and comparisons go on
+working; what pedantic leaves open is decided here: how many rounds, when a call is done, and on
+how many ranks a round ends.
+"""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from pytest_benchmark.fixture import BenchmarkFixture
+
+from pytest_speedup.devices import device_of, synchronised
+from pytest_speedup.machine import pool_threads
+from pytest_speedup.proof import ProofError, prove, tolerance_of
+from pytest_speedup.records import Proof
+
+SAMPLE_SECONDS = 0.1
+"""A timed sample lasts at least this long where the arm allows more than one call in it."""
+BLOCK_SECONDS = 0.4
+"""What one arm's block of samples lasts in one pass, about."""
+MAX_ROUNDS = 20
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How one arm is sampled; the same in every pass, and on every rank."""
+
+    rounds: int
+    iterations: int
+
+
+@dataclass(frozen=True)
+class Taken:
+    """What the fixture knows about an arm after one turn."""
+
+    plan: Plan
+    work: float | None
+    unit: str
+    cpus: int | None
+    proof: Proof
+    threads: Mapping[str, int]
+    device: str
+    first_call: float
+    facts: Mapping[str, float | int | str]
+    ranks: tuple[tuple[float, ...], ...] | None
+    """Seconds [round][rank] of an MPI arm."""
+
+
+class Team(Protocol):
+    """The ranks that an arm runs on; `collective.Team` is the one with more than one rank."""
+
+    def agree_on(self, value: Any) -> Any:
+        """Rank 0's value, on every rank."""
+
+    def all_passed(self, error: Exception | None) -> None:
+        """Raise on every rank where any rank brings an error."""
+
+    def start(self) -> float:
+        """Wait for a start that all ranks share; its time on this rank's clock, in seconds."""
+
+    def gather(self, seconds: Sequence[float]) -> list[list[float]]:
+        """Per-rank rounds [rank][round], on every rank."""
+
+
+def plan_rounds(seconds: float, *, repeatable: bool, block_seconds: float) -> Plan:
+    """Rounds and calls per round for an arm whose call takes about `seconds`.
+
+    An arm with a `setup` before every call is not `repeatable`: its sample is one call.
+    """
+    iterations = 1
+    if repeatable:
+        iterations = max(1, round(SAMPLE_SECONDS / max(seconds, 1e-9)))
+    sample = max(seconds * iterations, 1e-9)
+    least = 1 if sample > 5.0 else 2
+    return Plan(max(least, min(MAX_ROUNDS, round(block_seconds / sample))), iterations)
+
+
+class Speedup:
+    """Callable fixture; one use per test, as with `benchmark`."""
+
+    def __init__(
+        self,
+        benchmark: BenchmarkFixture,
+        *,
+        plan: Plan | None,
+        block_seconds: float,
+        team: Team | None,
+        keep: Callable[[Taken], None],
+    ) -> None:
+        self._benchmark: Any = benchmark  # pytest-benchmark has no annotations
+        self._plan = plan
+        self._block_seconds = block_seconds
+        self._team = team
+        self._keep = keep
+
+    def __call__(
+        self,
+        function: Callable[..., Any],
+        *args: Any,
+        expected: Any,
+        work: float | None = None,
+        unit: str = "images",
+        setup: Callable[[], Any] | None = None,
+        cpus: int | None = None,
+        tolerance: Any = None,
+    ) -> Any:
+        """Time `function(*args)`, having shown that it returns what is expected.
+
+        expected: a value (tensor, array, number, nested list, tuple or mapping of them), or a
+            check that raises where its argument is wrong and may return facts to keep.
+        work: how many items one call processes; `unit` names them in the plural.
+        setup: called before every call and outside the timing; may return (args, kwargs).
+        cpus: CPUs that the arm asks for; by default the product of its worker parameters.
+        tolerance: None for equality; {"rtol": ..., "atol": ...}; or a function from the expected
+            value to the largest allowed |difference|.
+
+        Returns the result of the last call. Raises ProofError where a result is wrong (the arm
+        then has no time), TypeError or ValueError where an argument is.
+        """
+        allowed = tolerance_of(tolerance)
+        if work is not None and not work > 0:
+            raise ValueError(f"work must be above 0 {unit}, got {work!r}")
+        if cpus is not None and cpus < 1:
+            raise ValueError(f"cpus must be at least 1, got {cpus!r}")
+
+        def checked(result: Any) -> Proof:
+            return prove(result, expected, allowed)
+
+        if self._benchmark.disabled:
+            result = self._benchmark.pedantic(function, args, setup=setup)
+            self._together(lambda: checked(result))
+            return result
+
+        timer = self._benchmark._timer
+        try:
+            first, seconds = self._together(lambda: _timed(timer, function, args, setup))
+            before = self._together(lambda: checked(first))
+        except BaseException:
+            # It was used, though nothing was timed: pytest-benchmark need not warn.
+            self._benchmark._mode = "speedup(...)"
+            raise
+        device = device_of(function, first)
+        call = synchronised(function, device)
+        plan = self._plan or self._agree(
+            plan_rounds(
+                self._together(lambda: _steady_seconds(timer, call, args, setup)),
+                repeatable=setup is None,
+                block_seconds=self._block_seconds,
+            )
+        )
+        result, ranks = self._measure(call, args, setup, plan)
+        after = self._together(lambda: checked(result))
+        probe = getattr(function, "threads", None)
+        self._keep(
+            Taken(
+                plan=plan,
+                work=work,
+                unit=unit,
+                cpus=cpus,
+                proof=_weaker(before, after),
+                threads=probe() if callable(probe) else pool_threads(),
+                device=device,
+                first_call=seconds,
+                facts=dict(getattr(function, "facts", None) or {}),
+                ranks=ranks,
+            )
+        )
+        return result
+
+    def _agree(self, plan: Plan) -> Plan:
+        return plan if self._team is None else self._team.agree_on(plan)
+
+    def _together(self, step: Callable[[], Any]) -> Any:
+        """Do a step on every rank of the arm; where it fails on one it fails on all."""
+        if self._team is None:
+            return step()
+        error, value = None, None
+        try:
+            value = step()
+        except Exception as raised:
+            error = raised
+        self._team.all_passed(error)
+        return value
+
+    def _measure(
+        self,
+        call: Callable[..., Any],
+        args: tuple[Any, ...],
+        setup: Callable[[], Any] | None,
+        plan: Plan,
+    ) -> tuple[Any, tuple[tuple[float, ...], ...] | None]:
+        was_enabled = gc.isenabled()
+        gc.collect()
+        gc.disable()
+        try:
+            if self._team is None:
+                result = self._benchmark.pedantic(
+                    call, args, setup=setup, rounds=plan.rounds, iterations=plan.iterations
+                )
+                return result, None
+            return self._measure_together(self._team, call, args, setup, plan)
+        finally:
+            if was_enabled:
+                gc.enable()
+
+    def _measure_together(
+        self,
+        team: Team,
+        call: Callable[..., Any],
+        args: tuple[Any, ...],
+        setup: Callable[[], Any] | None,
+        plan: Plan,
+    ) -> tuple[Any, tuple[tuple[float, ...], ...]]:
+        """Rounds that begin together and last until the slowest rank is done."""
+        seconds: list[float] = []
+        start = 0.0
+
+        def prepare() -> Any:
+            nonlocal start
+            made = setup() if setup is not None else None
+            start = team.start()
+            return made
+
+        def timed(*args: Any, **kwargs: Any) -> Any:
+            for _ in range(plan.iterations):
+                result = call(*args, **kwargs)
+            seconds.append((time.perf_counter() - start) / plan.iterations)
+            return result
+
+        result = self._benchmark.pedantic(timed, args, setup=prepare, rounds=plan.rounds)
+        by_round = tuple(zip(*team.gather(seconds[: plan.rounds]), strict=True))
+        self._benchmark.stats.stats.data[:] = [max(ranks) for ranks in by_round]
+        return result, by_round
+
+
+def _timed(
+    timer: Callable[[], float],
+    function: Callable[..., Any],
+    args: tuple[Any, ...],
+    setup: Callable[[], Any] | None,
+) -> tuple[Any, float]:
+    kwargs: Mapping[str, Any] = {}
+    made = setup() if setup is not None else None
+    if made:
+        args, kwargs = made
+    start = timer()
+    result = function(*args, **kwargs)
+    return result, timer() - start
+
+
+def _steady_seconds(
+    timer: Callable[[], float],
+    call: Callable[..., Any],
+    args: tuple[Any, ...],
+    setup: Callable[[], Any] | None,
+) -> float:
+    """Seconds of a warm call, from as many calls as a clock needs to tell them."""
+    calls = 1
+    while True:
+        total = sum(_timed(timer, call, args, setup)[1] for _ in range(calls))
+        if total >= SAMPLE_SECONDS / 20 or calls >= 4096:
+            return total / calls
+        calls *= 8
+
+
+def _weaker(before: Proof, after: Proof) -> Proof:
+    """What both proofs together show: the larger error, and every bit only if both times."""
+    errors = [p.max_abs_error for p in (before, after) if p.max_abs_error is not None]
+    return Proof(
+        bitwise=before.bitwise and after.bitwise,
+        max_abs_error=max(errors, default=None),
+        tolerance=after.tolerance,
+        facts=after.facts,
+    )
+
+
+__all__ = ["Plan", "ProofError", "Speedup", "Taken", "Team", "plan_rounds"]

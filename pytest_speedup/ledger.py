@@ -1,0 +1,173 @@
+"""What every arm was given so far, and how it is written down once its last pass is over.
+
+pytest-benchmark makes one record per use of its fixture. An arm is run once per pass, so the
+records of its passes are taken out of pytest-benchmark's list here and one comes back at the end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from pytest_benchmark.session import BenchmarkSession
+from pytest_benchmark.stats import Metadata
+
+from pytest_speedup.marks import Mark
+from pytest_speedup.outcomes import Ended
+from pytest_speedup.records import SCHEMA
+
+if TYPE_CHECKING:
+    from pytest_speedup.fixture import Taken
+
+Json = dict[str, Any]
+
+
+@dataclass
+class Turns:
+    """One arm's turns of this run."""
+
+    item: pytest.Item
+    mark: Mark
+    blocks: list[list[float]] = field(default_factory=list)
+    repeat: list[list[float]] = field(default_factory=list)
+    ranks: list[list[list[float]]] = field(default_factory=list)
+    taken: Taken | None = None
+    first_call: float | None = None
+    bench: Metadata | None = None
+    """pytest-benchmark's record of the latest pass."""
+    reports: list[pytest.TestReport] = field(default_factory=list)
+    durations: dict[str, float] = field(default_factory=dict)
+    """Seconds of each phase over all passes."""
+    reported: bool = False
+    out: bool = False
+    """Failed or skipped: gets no further turn and has no time."""
+
+
+@dataclass
+class Ledger:
+    """All arms of a run, in collection order, and what became of the tests without a time."""
+
+    arms: dict[str, Turns]
+    references: dict[str, str]
+    """Group -> arm that runs twice in each pass."""
+    passes: int
+    seed: int
+    usable_cpus: int
+    load: object
+    world_size: int = 1
+    passes_done: int = 0
+    incomplete: str | None = None
+    not_run: list[Json] = field(default_factory=list)
+    current: Turns | None = None
+    """The arm whose turn it is."""
+    is_repeat: bool = False
+    taken: Taken | None = None
+    """What the fixture left during this turn."""
+
+    @classmethod
+    def of(
+        cls,
+        items: Mapping[str, pytest.Item],
+        marks: Mapping[str, Mark],
+        **facts: Any,
+    ) -> Ledger:
+        """An empty ledger for these arms; `facts` are its other fields."""
+        return cls({nodeid: Turns(item, marks[nodeid]) for nodeid, item in items.items()}, **facts)
+
+    def runs_twice(self, nodeid: str) -> bool:
+        """Whether the arm is its group's reference: its second turn shows the noise floor."""
+        return self.references.get(self.arms[nodeid].mark.group) == nodeid
+
+    def keep(self, turns: Turns, benches: list[Metadata]) -> None:
+        """Add what one good turn measured: the last block of `benches`, and the fixture's word."""
+        bench = benches[-1] if benches else None
+        if bench is None or not bench.stats.data:
+            return
+        block = [float(seconds) for seconds in bench.stats.data]
+        if self.is_repeat:
+            turns.repeat.append(block)
+            return
+        turns.blocks.append(block)
+        turns.bench = bench
+        turns.taken = self.taken
+        if self.taken is not None:
+            if turns.first_call is None:
+                turns.first_call = self.taken.first_call
+            if self.taken.ranks is not None:
+                turns.ranks.append([list(seconds) for seconds in self.taken.ranks])
+
+    def drop(self, turns: Turns, ended: Ended) -> None:
+        """Take an arm out: it has no time, and the reason is kept."""
+        turns.out = True
+        group = turns.mark.group if turns.bench is None else turns.bench.group or turns.mark.group
+        self.not_run.append(
+            {
+                "fullname": turns.item.nodeid,
+                "group": group,
+                "reason": ended.reason,
+                "kind": ended.kind,
+            }
+        )
+
+    def close(self, session: BenchmarkSession) -> None:
+        """Hand one record per timed arm to pytest-benchmark, in collection order."""
+        for turns in self.arms.values():
+            if turns.out:
+                continue
+            if turns.bench is None:
+                if self.incomplete is not None:
+                    self.drop(turns, Ended("interrupted", self.incomplete))
+                continue
+            turns.bench.stats.data = [second for block in turns.blocks for second in block]
+            turns.bench.group = turns.bench.group or turns.mark.group
+            turns.bench.extra_info["speedup"] = self.arm_json(turns)
+            session.benchmarks.append(turns.bench)
+
+    def arm_json(self, turns: Turns) -> Json:
+        """`extra_info["speedup"]` of one arm; see `records.Arm` for the fields."""
+        mark, taken = turns.mark, turns.taken
+        cpus = taken.cpus if taken is not None and taken.cpus is not None else mark.cpus
+        proof = None
+        if taken is not None:
+            proof = {
+                "bitwise": taken.proof.bitwise,
+                "max_abs_error": taken.proof.max_abs_error,
+                "tolerance": taken.proof.tolerance,
+                "facts": dict(taken.proof.facts),
+            }
+        return {
+            "schema": SCHEMA,
+            "strategy": mark.strategy,
+            "axis": mark.axis,
+            "workers": mark.workers,
+            "base": mark.base,
+            "work": None if taken is None else taken.work,
+            "unit": "calls" if taken is None else taken.unit,
+            "scaling": mark.scaling,
+            "cpus": cpus,
+            "oversubscribed": cpus > self.usable_cpus,
+            "serial": mark.serial and cpus == 1 and (taken is None or taken.device == "cpu"),
+            "blocks": turns.blocks,
+            "repeat": turns.repeat or None,
+            "ranks": turns.ranks or None,
+            "verified": proof,
+            "threads": None if taken is None else dict(taken.threads),
+            "device": "cpu" if taken is None else taken.device,
+            "first_call": turns.first_call,
+            "facts": {} if taken is None else dict(taken.facts),
+        }
+
+    def run_json(self) -> Json:
+        """The saved run's own key "speedup"; see `records.Run` for the fields."""
+        return {
+            "schema": SCHEMA,
+            "passes": self.passes,
+            "passes_done": self.passes_done,
+            "seed": self.seed,
+            "incomplete": self.incomplete,
+            "world_size": self.world_size,
+            "load_1min": self.load,
+            "not_run": self.not_run,
+        }

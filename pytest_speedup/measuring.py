@@ -1,0 +1,251 @@
+"""One pytest session that measures: its options, world and ledger, and how it runs a test.
+
+Kept in `config.stash`, so that nothing hangs on `config` and nothing is global.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from _pytest.runner import runtestprotocol
+from pytest_benchmark.fixture import BenchmarkFixture
+from pytest_benchmark.session import BenchmarkSession
+
+from pytest_speedup.ledger import Ledger
+from pytest_speedup.machine import describe
+from pytest_speedup.marks import Mark, is_arm, read_marks, reference_arms, resolve_bases
+from pytest_speedup.options import Options
+from pytest_speedup.outcomes import Outcome, outcome_of, shared_outcome
+from pytest_speedup.passes import Passes
+from pytest_speedup.progress import Progress
+
+if TYPE_CHECKING:
+    from pytest_speedup.collective import World
+    from pytest_speedup.fixture import Speedup, Taken
+
+GRACE_SECONDS = 5.0
+"""How long a rank that failed waits for the others before it takes them to be stuck."""
+
+
+@dataclass
+class Measuring:
+    """What the plugin knows of the session it is in."""
+
+    config: pytest.Config
+    options: Options
+    world: World | None
+    machine: dict[str, object] = field(default_factory=dict)
+    load: object = None
+    """The machine's load average over the last minute, before the first test."""
+    marks: dict[str, Mark] = field(default_factory=dict)
+    ledger: Ledger | None = None
+    ran_nowhere: int = 0
+    """Tests without the `mpi` marker, in a world of more than one rank."""
+    stored_before: set[Path] = field(default_factory=set)
+    files: list[Path] = field(default_factory=list)
+    """Runs saved and plots drawn by this session."""
+    problems: list[str] = field(default_factory=list)
+    holding: list[pytest.TestReport] | None = None
+    """Where the reports of the test that runs now are kept instead of being logged."""
+
+    @property
+    def benchmarks(self) -> BenchmarkSession:
+        """pytest-benchmark's own session."""
+        plugin = self.config.pluginmanager.get_plugin("pytest-benchmark")
+        assert isinstance(plugin, BenchmarkSession)
+        return plugin
+
+    @property
+    def together(self) -> bool:
+        """Whether several ranks run this session's tests in step."""
+        return self.world is not None and self.world.size > 1
+
+    @property
+    def measures(self) -> bool:
+        """Whether arms are timed: benchmarks are on, and this is no dry run."""
+        option = self.config.option
+        dry = option.collectonly or option.setupplan or option.setuponly
+        return bool(self.marks) and not (dry or self.benchmarks.disabled or self.benchmarks.skip)
+
+    @property
+    def usable_cpus(self) -> int:
+        """Of this machine, or of all hosts of the MPI world together."""
+        usable = self.machine.get("usable_cpus")
+        assert isinstance(usable, int)
+        return usable if self.world is None else self.world.usable_cpus(usable)
+
+    def collect(self, items: Sequence[pytest.Item]) -> None:
+        """Read every arm's mark; raises pytest.UsageError for the first wrong one."""
+        if not any(is_arm(item) for item in items):
+            return
+        narrowed = any("::" in argument for argument in self.config.args)
+        self.marks = resolve_bases(read_marks(items), narrowed=narrowed)
+        self.machine = describe()
+        # Apart from the rest, which is compared from run to run.
+        self.load = self.machine.pop("load_1min", None)
+
+    def heading(self, items: Sequence[pytest.Item]) -> str:
+        """One line on how this session is going to measure."""
+        arms = sum(item.nodeid in self.marks for item in items)
+        return (
+            f"speedup: {arms} arms in {self.options.passes} passes, order by seed {self.seed}, "
+            f"{self.usable_cpus} usable CPUs"
+        )
+
+    def is_active(self, item: pytest.Item) -> bool:
+        """Whether this rank runs the test's body, or sits it out."""
+        if self.world is None:
+            return True
+        return self.world.rank < self.ranks_of(item)
+
+    def ranks_of(self, item: pytest.Item) -> int:
+        """How many ranks run the test's body."""
+        assert self.world is not None
+        callspec = getattr(item, "callspec", None)
+        if callspec is None or "comm" not in getattr(item, "fixturenames", ()):
+            return self.world.size
+        # A test that asks for more ranks than there are is set up everywhere, and skipped there.
+        return min(int(callspec.params.get("ranks", self.world.size)), self.world.size)
+
+    def run(self, session: pytest.Session) -> bool:
+        """The session's tests: first the ordinary ones, then every arm in its passes."""
+        items = session.items
+        arms = [item for item in items if item.nodeid in self.marks] if self.measures else []
+        names = {item.nodeid for item in arms}
+        others = [item for item in items if item.nodeid not in names]
+        active = [i for i, item in enumerate(others) if self.is_active(item)]
+        for i, item in enumerate(others):
+            following = next((others[k] for k in active if k > i), session if arms else None)
+            self._run_ordinary(item, following)  # type: ignore[arg-type]
+            if session.shouldfail:
+                raise session.Failed(session.shouldfail)
+            if session.shouldstop:
+                raise session.Interrupted(session.shouldstop)
+        if arms:
+            self._run_passes(session, arms)
+        return True
+
+    def _run_ordinary(self, item: pytest.Item, following: pytest.Item | None) -> None:
+        if not self.together:
+            item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
+            return
+        reports = self._run_turn(item, following).reports
+        item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
+        for report in reports:
+            item.ihook.pytest_runtest_logreport(report=report)
+        item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
+
+    def _run_passes(self, session: pytest.Session, arms: Sequence[pytest.Item]) -> None:
+        marks = {item.nodeid: self.marks[item.nodeid] for item in arms}
+        self.ledger = Ledger.of(
+            {item.nodeid: item for item in arms},
+            marks,
+            references=reference_arms(marks),
+            passes=self.options.passes,
+            seed=self.seed,
+            usable_cpus=self.usable_cpus,
+            load=self.load,
+            world_size=1 if self.world is None else self.world.size,
+        )
+        reporter = self.config.pluginmanager.get_plugin("terminalreporter")
+        Passes(
+            session,
+            self.ledger,
+            self.benchmarks,
+            self._run_turn,
+            self.is_active,
+            Progress(reporter, self.options.passes),
+            self._within_time,
+        ).run()
+
+    @property
+    def seed(self) -> int:
+        """The same on every rank."""
+        if self.world is None:
+            return self.options.seed
+        seed: int = self.world.bcast(self.options.seed)
+        return seed
+
+    def _within_time(self, spent: float, next_pass: float) -> bool:
+        """Whether there is time for another pass; rank 0 decides."""
+        limit = self.options.max_time
+        if limit is None:
+            return True
+        fits = spent + next_pass <= limit
+        return fits if self.world is None else bool(self.world.bcast(fits))
+
+    def _run_turn(
+        self, item: pytest.Item, following: pytest.Item | pytest.Collector | None
+    ) -> Outcome:
+        """Run a test once, its reports kept; on several ranks with one outcome for all."""
+        if self.world is None or not self.together:
+            return outcome_of(self._run_held(item, following))
+        with self.world.watch(item.nodeid, self.options.timeout):
+            reports = self._run_held(item, following) if self.is_active(item) else []
+            return shared_outcome(
+                self.world, item, reports, grace=GRACE_SECONDS, timeout=self.options.timeout
+            )
+
+    def _run_held(
+        self, item: pytest.Item, following: pytest.Item | pytest.Collector | None
+    ) -> list[pytest.TestReport]:
+        self.holding = []
+        try:
+            item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
+            return self.holding
+        finally:
+            self.holding = None
+
+    def hold(self, item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:
+        """Take a test's run over from pytest where its reports are to be kept."""
+        if self.holding is None:
+            return None
+        # Each turn starts as a first run does: no properties, no captured output of an earlier one.
+        del item.user_properties[:]
+        del item._report_sections[:]
+        self.holding.extend(runtestprotocol(item, log=False, nextitem=nextitem))
+        return True
+
+    def fixture(self, benchmark: BenchmarkFixture, request: pytest.FixtureRequest) -> Speedup:
+        """The `speedup` fixture of the test that runs now."""
+        # Here, because it brings numpy, which takes longer to import than collecting many suites.
+        from pytest_speedup.fixture import BLOCK_SECONDS, Speedup
+
+        ledger = self.ledger
+        known = ledger.current.taken if ledger is not None and ledger.current is not None else None
+        team = None
+        if self.world is not None and "comm" in request.fixturenames:
+            comm = request.getfixturevalue("comm")
+            if comm.size > 1:
+                team = self.world.team(comm, request.node.nodeid, self.options.timeout)
+
+        def keep(taken: Taken) -> None:
+            if ledger is not None:
+                ledger.taken = taken
+
+        return Speedup(
+            benchmark,
+            plan=None if known is None else known.plan,
+            block_seconds=self._block_seconds(BLOCK_SECONDS),
+            team=team,
+            keep=keep,
+        )
+
+    def _block_seconds(self, most: float) -> float:
+        """A block's length; shorter where the passes together have a limit."""
+        if self.options.max_time is None or self.ledger is None:
+            return most
+        turns = self.options.passes * (len(self.ledger.arms) + len(self.ledger.references))
+        return min(most, 0.5 * self.options.max_time / turns)
+
+
+STATE = pytest.StashKey[Measuring]()
+
+
+def state_of(config: pytest.Config) -> Measuring:
+    """The session's own `Measuring`."""
+    return config.stash[STATE]

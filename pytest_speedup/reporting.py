@@ -1,0 +1,69 @@
+"""What a session says at its end, and the plots beside what it saved."""
+
+from __future__ import annotations
+
+
+import pytest
+
+from pytest_speedup.analysis import analyse
+from pytest_speedup.measuring import Measuring
+from pytest_speedup.records import RecordError, Run, read_run, run_from_json
+from pytest_speedup.saving import saved_files
+from pytest_speedup.table import render
+
+def this_run(state: Measuring) -> Run:
+    """The session's own run, as it would be read back from its JSON."""
+    assert state.ledger is not None
+    return run_from_json(
+        {
+            "machine_info": {"speedup": state.machine},
+            "commit_info": {},
+            "datetime": "",
+            "benchmarks": [
+                bench.as_dict(include_data=False, stats=False)
+                for bench in state.benchmarks.benchmarks
+                if "speedup" in bench.extra_info
+            ],
+            "speedup": state.ledger.run_json(),
+        },
+        "this run",
+    )
+
+
+def draw_plots(state: Measuring) -> None:
+    """Turn every file that this run was saved to into pictures beside it."""
+    saved = saved_files(state.benchmarks, state.stored_before)
+    if not saved or not state.options.plots:
+        return
+    from pytest_speedup.plots import draw
+
+    for file in saved:
+        try:
+            state.files += draw([analyse(read_run(file))], file.parent, file.stem)
+        except (OSError, RecordError) as error:
+            state.problems.append(f"no plots of {file}: {error}")
+
+
+def summarise(state: Measuring, reporter: pytest.TerminalReporter) -> None:
+    """The tables, the files written, and what did not run."""
+    if state.ran_nowhere and state.world is not None:
+        reporter.section("speedup")
+        reporter.write_line(
+            f"{state.ran_nowhere} tests without the marker `mpi` ran nowhere: "
+            f"the world has {state.world.size} ranks."
+        )
+    if state.ledger is None:
+        return
+    draw_plots(state)
+    if state.benchmarks.quiet:
+        return
+    reporter.section("speedup")
+    width = max(80, min(reporter._tw.fullwidth, 140))
+    text = render(analyse(this_run(state)), width=width, color=reporter._tw.hasmarkup)
+    for line in text.splitlines():
+        reporter.write_line(line)
+    for problem in state.problems:
+        reporter.write_line(problem, yellow=True)
+    if state.files:
+        reporter.write_line("")
+        reporter.write_line("Plots: " + ", ".join(path.name for path in state.files))

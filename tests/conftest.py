@@ -1,0 +1,69 @@
+"""What the plugin's own tests share: a suite run inside a test, and a clock of its own."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy  # noqa: F401 - pytester forgets modules first imported inside; numpy loads only once
+import pytest
+
+Measure = Callable[..., tuple[pytest.RunResult, dict[str, Any]]]
+
+FAKE_CLOCK = '''
+"""A clock that moves only when a workload says so."""
+import random
+
+NOW = [0.0]
+RANDOM = random.Random(1)
+DRIFT = [0.0]  # how much slower the machine gets per second
+
+
+def now():
+    return NOW[0]
+
+
+def spend(seconds, noise=0.0):
+    """Let `seconds` of work pass, with some noise, on a machine that may get slower."""
+    slower = 1.0 + DRIFT[0] * NOW[0]
+    NOW[0] += seconds * slower * (1.0 + noise * (RANDOM.random() - 0.5))
+'''
+
+
+@pytest.fixture
+def pytester(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
+    """Runs within pytester keep the written order: pytest-randomly is installed for one test.
+
+    That test takes the variable away again.
+    """
+    monkeypatch.setenv("PYTEST_ADDOPTS", "-p no:randomly")
+    return pytester
+
+
+@pytest.fixture
+def measure(pytester: pytest.Pytester) -> Measure:
+    """Run a test file with pytest inside this process -> the result, and its JSON or {}."""
+
+    def run(source: str, *options: str) -> tuple[pytest.RunResult, dict[str, Any]]:
+        pytester.syspathinsert()
+        if source:
+            pytester.makepyfile(test_suite=source, fake_clock=FAKE_CLOCK)
+        with warnings.catch_warnings():
+            # The run inside is not to be judged by the filters of the run outside.
+            warnings.simplefilter("default")
+            result = pytester.runpytest_inprocess("--benchmark-json=run.json", *options)
+        saved = pytester.path / "run.json"
+        return result, json.loads(saved.read_text()) if saved.exists() else {}
+
+    return run
+
+
+FAKED = ("--benchmark-timer=fake_clock.now", "--speedup-no-plots")
+"""Times with the clock of `fake_clock`, in which a workload spends what it likes at no cost."""
+
+
+def timed(data: dict[str, Any]) -> dict[str, Any]:
+    """Test name -> `extra_info["speedup"]`, of every arm that has a time."""
+    return {b["name"]: b["extra_info"]["speedup"] for b in data.get("benchmarks", [])}

@@ -1,0 +1,220 @@
+"""Medians, ratios and their intervals, against closed forms and by simulation."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from pytest_speedup.estimate import (
+    Estimate,
+    block_medians,
+    differs,
+    estimate_median,
+    median_interval,
+    monotone,
+    noise_reach,
+    overlaps_one,
+    percentile,
+    percentile_samples,
+    ratio,
+    time,
+)
+
+SESSIONS = 500
+ROUNDS = 5
+
+
+def interval(value: float, low: float, high: float) -> Estimate:
+    return Estimate(value, low, high, 6, 0.95)
+
+
+def test_time_is_the_median_over_passes_of_block_medians():
+    blocks = [[1, 1, 9], [2, 2, 2], [3, 3, 3], [4, 4, 4], [0.1, 5, 5]]
+    assert block_medians(blocks) == (1, 2, 3, 4, 5)
+    assert time(blocks) == Estimate(3, 1, 5, 5, 0.9375)
+
+
+def test_ratio_is_taken_within_passes():
+    drifting = [[1.0], [2.0], [4.0], [8.0], [16.0]]
+    twice = [[2 * block[0]] for block in drifting]
+    assert ratio(twice, drifting) == Estimate(2, 2, 2, 5, 0.9375)
+
+
+def test_ratio_takes_the_passes_that_both_arms_have():
+    assert ratio([[2.0]] * 7, [[1.0]] * 5).n == 5
+
+
+def test_ratio_of_throughputs_is_scaled_by_the_work():
+    assert ratio([[3.0]], [[2.0]], scale=4.0).value == pytest.approx(6.0)
+
+
+@pytest.mark.parametrize("passes", [4, 5, 6, 9])
+def test_ratio_turned_round_is_one_over_it(passes):
+    rng = np.random.default_rng(passes)
+    a, b = rng.lognormal(size=(2, passes, 3)).tolist()
+    there, back = ratio(a, b), ratio(b, a)
+    assert back.value == pytest.approx(1 / there.value)
+    if there.low is not None:
+        assert back.low == pytest.approx(1 / there.high)
+        assert back.high == pytest.approx(1 / there.low)
+
+
+@pytest.mark.parametrize("passes", [1, 2, 3, 4])
+def test_fewer_than_five_passes_have_no_interval(passes):
+    assert time([[1.0]] * passes) == Estimate(1.0, None, None, passes, None)
+    assert median_interval([1.0] * passes) is None
+
+
+def test_five_passes_say_that_their_range_has_less_confidence():
+    estimate = estimate_median([5, 3, 1, 2, 4])
+    assert (estimate.low, estimate.high) == (1, 5)
+    assert estimate.confidence == pytest.approx(1 - 2 * 0.5**5)
+
+
+def test_interval_of_six_is_interpolated_as_hettmansperger_and_sheather_do():
+    # g(1) = 31/32, g(2) = 25/32, I = (31/32 - 0.95) / (6/32) = 0.1, weight = 5 I / (1 + 4 I)
+    low, high = median_interval([0, 10, 20, 30, 40, 50])
+    assert low == pytest.approx(10 * 0.5 / 1.4)
+    assert high == pytest.approx(50 - 10 * 0.5 / 1.4)
+
+
+def test_interval_is_uninterpolated_where_order_statistics_have_just_that_confidence():
+    exact = 1 - 2 * (1 + 10) / 2**10
+    low, high = median_interval(range(10), confidence=exact)
+    assert (low, high) == (1, 8)
+
+
+@pytest.mark.parametrize("n", [5, 6, 8, 10, 20, 1200])
+def test_interval_holds_its_estimate_and_lies_within_the_values(n):
+    values = np.random.default_rng(n).pareto(1.1, n).tolist()
+    estimate = estimate_median(values)
+    assert min(values) <= estimate.low <= estimate.value <= estimate.high <= max(values)
+
+
+def test_more_confidence_is_never_a_narrower_interval():
+    values = np.random.default_rng(1).normal(size=20).tolist()
+    widths = [high - low for low, high in (median_interval(values, c) for c in (0.5, 0.9, 0.99))]
+    assert widths == sorted(widths)
+
+
+@pytest.mark.parametrize("confidence", [0, 1, -0.5, 95])
+def test_confidence_outside_zero_and_one_is_refused(confidence):
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        median_interval([1.0] * 9, confidence)
+
+
+def test_no_common_pass_is_an_error():
+    with pytest.raises(ValueError, match="no pass in common"):
+        ratio([[1.0]], [])
+
+
+def test_a_decreasing_function_swaps_the_limits():
+    assert monotone(lambda t: 1 / t, interval(2, 1, 4)) == interval(0.5, 0.25, 1)
+
+
+def test_a_function_keeps_the_lack_of_an_interval():
+    assert monotone(lambda t: 8 / t, time([[2.0]])) == Estimate(4, None, None, 1, None)
+
+
+# Sessions of a drifting machine with heavy tails: each pass has a speed of its own, which both arms
+# see, and each round noise of its own. Both arms' noise is alike, so the true ratio is exact.
+TRUTH = 3.2
+
+
+def lognormal(rng, size):
+    return rng.lognormal(0, 0.4, size)
+
+
+def student_t(rng, size):
+    return np.exp(0.1 * rng.standard_t(2, size))
+
+
+def pareto_contaminated(rng, size):
+    stalls = rng.random(size) < 0.1
+    return rng.lognormal(0, 0.03, size) * np.where(stalls, 1 + rng.pareto(1.2, size), 1)
+
+
+@pytest.mark.parametrize("noise", [lognormal, student_t, pareto_contaminated])
+@pytest.mark.parametrize("passes", [5, 6, 8, 10, 20])
+def test_interval_of_a_ratio_covers_the_truth_as_often_as_it_says(passes, noise):
+    rng = np.random.default_rng([passes, len(noise.__name__)])
+    covered = 0
+    for _ in range(SESSIONS):
+        drift = np.exp(np.cumsum(rng.normal(0.05, 0.1, (passes, 1)), axis=0))
+        slow, fast = drift * noise(rng, (2, passes, ROUNDS)) * np.array([TRUTH, 1])[:, None, None]
+        estimate = ratio(slow.tolist(), fast.tolist())
+        covered += estimate.low <= TRUTH <= estimate.high
+    assert 0.90 <= covered / SESSIONS <= 0.99
+
+
+@pytest.mark.parametrize("passes", [5, 6, 8, 10, 20])
+def test_interval_of_a_time_covers_the_truth_as_often_as_it_says(passes):
+    rng = np.random.default_rng(passes)
+    estimates = [time(lognormal(rng, (passes, ROUNDS)).tolist()) for _ in range(SESSIONS)]
+    covered = sum(estimate.low <= 1 <= estimate.high for estimate in estimates)
+    assert 0.90 <= covered / SESSIONS <= 0.99
+
+
+def test_times_without_pairing_would_miss_the_ratio_of_a_drifting_machine():
+    speed = np.linspace(1, 1.3, 5)
+    slow, fast = [[2 * s] for s in speed], [[s] for s in speed]
+    one_after_the_other = np.median(speed[3:]) / np.median(speed[:2])
+    assert one_after_the_other > 1.1
+    assert ratio(slow, fast).value == pytest.approx(2)
+
+
+@pytest.mark.parametrize(("q", "samples"), [(0.90, 64), (0.95, 130), (0.99, 662)])
+def test_percentile_needs_the_samples_that_the_binomial_asks_for(q, samples):
+    def chance_of_two_above(n):
+        return sum(math.comb(n, k) * (1 - q) ** k * q ** (n - k) for k in range(2, 40))
+
+    assert percentile_samples(q) == samples
+    assert chance_of_two_above(samples - 1) < 0.99 <= chance_of_two_above(samples)
+
+
+def test_percentile_is_an_observed_value():
+    values = list(range(100, 0, -1))
+    assert percentile(values, 0.9) == 90
+    assert percentile(list(range(1, 71)), 0.9) == 63
+
+
+def test_percentile_is_withheld_from_too_few_samples():
+    assert percentile(range(63), 0.9) is None
+    assert percentile(range(661), 0.99) is None
+
+
+@pytest.mark.parametrize("q", [0, 1, 90])
+def test_percentile_outside_zero_and_one_is_refused(q):
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        percentile_samples(q)
+
+
+def test_an_interval_with_one_in_it_shows_no_difference():
+    assert overlaps_one(interval(1.1, 0.9, 1.3)) is True
+    assert overlaps_one(interval(1.2, 1.1, 1.3)) is False
+    assert not differs(interval(1.1, 0.9, 1.3), None)
+
+
+def test_a_difference_inside_the_noise_floor_is_none():
+    floor = interval(1.01, 0.95, 1.03)
+    assert noise_reach(floor) == pytest.approx(-math.log(0.95))
+    assert not differs(interval(1.04, 1.03, 1.05), floor)
+    assert differs(interval(1.06, 1.05, 1.07), floor)
+
+
+def test_the_noise_floor_reaches_to_both_sides_of_one():
+    assert not differs(interval(0.96, 0.955, 0.965), interval(1.0, 0.99, 1.05))
+    assert differs(interval(0.94, 0.93, 0.95), interval(1.0, 0.99, 1.05))
+
+
+def test_without_an_interval_nothing_differs():
+    alone = Estimate(3.0, None, None, 2, None)
+    assert overlaps_one(alone) is None
+    assert not differs(alone, None)
+
+
+def test_a_noise_floor_without_interval_reaches_to_its_value():
+    assert noise_reach(Estimate(0.5, None, None, 2, None)) == pytest.approx(math.log(2))
+    assert noise_reach(None) == 0
