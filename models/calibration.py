@@ -39,7 +39,7 @@ def calibrate(network: nn.Module, images: Tensor) -> None:
             hook.remove()
 
 
-def _scale(layer: nn.Conv2d | nn.Linear, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+def _scale(layer: nn.Conv2d | nn.Linear, _: tuple[Tensor, ...], output: Tensor) -> Tensor:
     size = output.square().mean().sqrt().clamp_min(torch.finfo(output.dtype).tiny)
     layer.weight.div_(size)
     if layer.bias is not None:

@@ -1,1 +1,1 @@
-"""Measure parallel code with pytest-benchmark: proof before time, and intervals on every speedup."""
+"""Measure parallel code with pytest-benchmark: proof before time, an interval on every speedup."""

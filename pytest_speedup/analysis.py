@@ -195,7 +195,7 @@ def _scales(arm: Arm, base: Arm) -> bool:
         and not arm.oversubscribed
         and not base.oversubscribed
         and base.workers == 1
-        and arm.cpus == base.cpus * arm.workers
+        and arm.cpus <= base.cpus * arm.workers
     )
 
 

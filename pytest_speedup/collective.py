@@ -88,6 +88,7 @@ class World:
         self._note = supervised.note
         self._abortable = MPI.Query_thread() == MPI.THREAD_MULTIPLE
         self._firsts: dict[int, tuple[Intracomm, StartLine] | None] = {}
+        self._abandoned: list[object] = []
         self._interrupted = False
         self.rank = comm.Get_rank()
         self.size = comm.Get_size()
@@ -186,7 +187,9 @@ class World:
             self.abort("\n".join([f"{self.name}: {error}", *lines]))
         failures = {rank: e.failure for rank, e in enumerate(told) if e.failure is not None}
         if failures:
-            self._firsts.clear()
+            # Kept alive, for messages of the failed test may still be under way.
+            self._abandoned.append(self._firsts)
+            self._firsts = {}
         if any(ended.interrupted for ended in told):
             self._interrupted = False
             raise KeyboardInterrupt

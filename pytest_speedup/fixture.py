@@ -123,6 +123,7 @@ class Speedup:
         Returns the result of the last call. Raises ProofError where a result is wrong (the arm
         then has no time), TypeError or ValueError where an argument is.
         """
+        __tracebackhide__ = True
         allowed = tolerance_of(tolerance)
         if work is not None and not work > 0:
             raise ValueError(f"work must be above 0 {unit}, got {work!r}")
@@ -130,6 +131,7 @@ class Speedup:
             raise ValueError(f"cpus must be at least 1, got {cpus!r}")
 
         def checked(result: Any) -> Proof:
+            __tracebackhide__ = True
             return prove(result, expected, allowed)
 
         if self._benchmark.disabled:
@@ -149,7 +151,7 @@ class Speedup:
         call = synchronised(function, device)
         plan = self._plan or self._agree(
             plan_rounds(
-                self._together(lambda: _steady_seconds(timer, call, args, setup)),
+                self._steady_seconds(call, args, setup),
                 repeatable=setup is None,
                 block_seconds=self._block_seconds,
             )
@@ -173,11 +175,31 @@ class Speedup:
         )
         return result
 
-    def _agree(self, plan: Plan) -> Plan:
-        return plan if self._team is None else self._team.agree_on(plan)
+    def _steady_seconds(
+        self, call: Callable[..., Any], args: tuple[Any, ...], setup: Callable[[], Any] | None
+    ) -> float:
+        """Seconds of a warm call, from as many calls as a clock needs to tell them.
+
+        Rank 0's clock decides: a collective call has to be made equally often on every rank.
+        """
+
+        def some(calls: int) -> float:
+            timer = self._benchmark._timer
+            return sum(_timed(timer, call, args, setup)[1] for _ in range(calls))
+
+        calls = 1
+        while True:
+            total = self._agree(self._together(lambda n=calls: some(n)))  # type: ignore[misc]
+            if total >= SAMPLE_SECONDS / 20 or calls >= 4096:
+                return float(total / calls)
+            calls *= 8
+
+    def _agree(self, value: Any) -> Any:
+        return value if self._team is None else self._team.agree_on(value)
 
     def _together(self, step: Callable[[], Any]) -> Any:
         """Do a step on every rank of the arm; where it fails on one it fails on all."""
+        __tracebackhide__ = True
         if self._team is None:
             return step()
         error, value = None, None
@@ -252,21 +274,6 @@ def _timed(
     start = timer()
     result = function(*args, **kwargs)
     return result, timer() - start
-
-
-def _steady_seconds(
-    timer: Callable[[], float],
-    call: Callable[..., Any],
-    args: tuple[Any, ...],
-    setup: Callable[[], Any] | None,
-) -> float:
-    """Seconds of a warm call, from as many calls as a clock needs to tell them."""
-    calls = 1
-    while True:
-        total = sum(_timed(timer, call, args, setup)[1] for _ in range(calls))
-        if total >= SAMPLE_SECONDS / 20 or calls >= 4096:
-            return total / calls
-        calls *= 8
 
 
 def _weaker(before: Proof, after: Proof) -> Proof:

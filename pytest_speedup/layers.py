@@ -43,7 +43,7 @@ def framed(stack: Sequence[Layer], subtitle: str, notes: Sequence[str]) -> Frame
     """Title, machine and date, and what the intervals rest on."""
     runs = [layer.view.run for layer in stack]
     models = {str(row.arm.params.get("model", "")) for layer in stack for row in layer.view.rows}
-    title = visible(stack[0].view.group.name)
+    title = visible(stack[0].view.group.name).strip()
     if len(models) == 1 and (model := visible(models.pop())) not in title:
         title = f"{title}, {model}"
     rest = [

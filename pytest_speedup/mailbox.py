@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from mpi4py.MPI import Intracomm
+    from mpi4py.MPI import Intracomm, Request
 
 SHORTEST_NAP = 1e-4
 LONGEST_NAP = 20e-3
@@ -86,6 +86,7 @@ class Mailbox:
         self.size = comm.Get_size()
         self._others = [rank for rank in range(self.size) if rank != self.rank]
         self._unread: dict[int, deque[Letter]] = {rank: deque() for rank in self._others}
+        self._under_way: list[Request] = []
 
     def exchange(
         self,
@@ -107,7 +108,7 @@ class Mailbox:
         if self.size == 1:
             return [value]
         letter = Letter(doing, value, alarm)
-        sent = [self._comm.isend(letter, dest=rank, tag=LETTER) for rank in self._others]
+        sent = self._send(letter)
         arrived: dict[int, object] = {self.rank: value}
 
         def complete() -> bool:
@@ -131,7 +132,7 @@ class Mailbox:
         """Rank 0's `value`, on every rank; waits on rank 0 alone."""
         if self.rank == 0:
             letter = Letter(doing, value, alarm=False)
-            sent = [self._comm.isend(letter, dest=rank, tag=LETTER) for rank in self._others]
+            sent = self._send(letter)
             unread = set(self._others)
 
             def all_read() -> bool:
@@ -162,6 +163,12 @@ class Mailbox:
                 if letter.alarm:
                     return rank, letter.value
         return None
+
+    def _send(self, letter: Letter) -> list[Request]:
+        sent = [self._comm.isend(letter, dest=rank, tag=LETTER) for rank in self._others]
+        # A request owns the bytes that MPI may still read, also when whoever waited has left.
+        self._under_way = [request for request in self._under_way if not request.Test()] + sent
+        return sent
 
     def _collect(self) -> None:
         for rank in self._others:

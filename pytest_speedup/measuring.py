@@ -76,7 +76,7 @@ class Measuring:
         """Of this machine, or of all hosts of the MPI world together."""
         usable = self.machine.get("usable_cpus")
         assert isinstance(usable, int)
-        return usable if self.world is None else self.world.usable_cpus(usable)
+        return usable if self.world is None else self.world.usable_cpus
 
     def collect(self, items: Sequence[pytest.Item]) -> None:
         """Read every arm's mark; raises pytest.UsageError for the first wrong one."""
@@ -182,7 +182,7 @@ class Measuring:
         self, item: pytest.Item, following: pytest.Item | pytest.Collector | None
     ) -> Outcome:
         """Run a test once, its reports kept; on several ranks with one outcome for all."""
-        if self.world is None or not self.together:
+        if self.world is None:
             return outcome_of(self._run_held(item, following))
         with self.world.watch(item.nodeid, self.options.timeout):
             reports = self._run_held(item, following) if self.is_active(item) else []

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from _pytest.config import create_terminal_writer
 
 from pytest_speedup.options import Options
 
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
 
     from pytest_speedup.collective import World
     from pytest_speedup.measuring import Measuring
+
+SUPERVISED = pytest.StashKey["Supervised"]()
+ASKED = ("with_mpi", "only_mpi")
+"""pytest-mpi's options that ask for a world."""
 
 OUTPUTS: dict[str, object] = {
     "xmlpath": None,
@@ -30,6 +35,15 @@ OUTPUTS: dict[str, object] = {
 """Options that write files, and their values on ranks that write none."""
 
 
+def supervise(early_config: pytest.Config) -> None:
+    """Put this process under a parent that outlives it, where it is one of several ranks."""
+    given = early_config.known_args_namespace
+    if any(getattr(given, name, False) for name in ASKED):
+        from pytest_speedup import supervisor
+
+        early_config.stash[SUPERVISED] = supervisor.supervise()
+
+
 def start_world(config: pytest.Config, options: Options) -> World | None:
     """Join the MPI world where pytest-mpi's options ask for it.
 
@@ -40,9 +54,9 @@ def start_world(config: pytest.Config, options: Options) -> World | None:
     from pytest_speedup.collective import MissingMPI, World
 
     try:
-        world = World.start()
+        world = World.start(config.stash.get(SUPERVISED, None))
     except MissingMPI as error:
-        raise pytest.UsageError(f"--with-mpi: {error}") from None
+        raise pytest.UsageError(str(error)) from None
     too_many = max(options.ranks or (1,))
     if too_many > world.size:
         raise pytest.UsageError(
@@ -61,12 +75,11 @@ def silence(config: pytest.Config, world: World | None) -> None:
     if world is None or world.rank == 0:
         return
     plugins = config.pluginmanager
-    spoken = plugins.get_plugin("terminalreporter")
-    if spoken is not None:
-        plugins.unregister(spoken)
+    reporter = plugins.get_plugin("terminalreporter")
+    if reporter is not None:
         nowhere = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - closed below
         config.add_cleanup(nowhere.close)
-        plugins.register(pytest.TerminalReporter(config, nowhere), "terminalreporter")
+        reporter._tw = create_terminal_writer(config, nowhere)
     for name in ("lfplugin", "nfplugin", "stepwiseplugin"):
         if plugins.has_plugin(name):
             plugins.unregister(name=name)

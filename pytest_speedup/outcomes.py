@@ -69,10 +69,12 @@ def shared_outcome(
 
 
 def _first(everyone: Sequence[Ended | None], kind: str) -> Ended | None:
-    for rank, ended in enumerate(everyone):
-        if ended is not None and ended.kind == kind:
-            return Ended(kind, f"rank {rank}: {ended.reason}") if kind == "failed" else ended
-    return None
+    """The first rank's end of this kind; of failures one that is not the echo of another rank's."""
+    found = [(rank, e) for rank, e in enumerate(everyone) if e is not None and e.kind == kind]
+    if kind == "skipped":
+        return found[0][1] if found else None
+    found.sort(key=lambda pair: "RankFailedError" in pair[1].reason)
+    return Ended(kind, f"rank {found[0][0]}: {found[0][1].reason}") if found else None
 
 
 def _failed(
@@ -108,4 +110,4 @@ def _reasons(report: pytest.TestReport) -> Iterator[str]:
         crash = getattr(report.longrepr, "reprcrash", None)
         text = crash.message if crash is not None else report.longreprtext
         lines = [line for line in text.strip().splitlines() if line.strip()]
-        yield lines[0] if lines else "failed without a message"
+        yield lines[0].removeprefix("pytest_speedup.proof.") if lines else "no message"

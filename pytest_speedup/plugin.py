@@ -26,6 +26,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     options.add_options(parser)
 
 
+@pytest.hookimpl(wrapper=True, tryfirst=True)  # before output is captured and MPI is loaded
+def pytest_load_initial_conftests(early_config: pytest.Config) -> Generator[None]:
+    mpi.supervise(early_config)
+    return (yield)
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
@@ -39,12 +45,12 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[STATE] = Measuring(config, given, world)
 
 
-@pytest.hookimpl(trylast=True)
+@pytest.hookimpl(tryfirst=True)  # before the terminal reporter's first line
 def pytest_sessionstart(session: pytest.Session) -> None:
     state = state_of(session.config)
+    mpi.silence(session.config, state.world)
     saving.check_destinations(state.benchmarks)
     state.stored_before = saving.stored_runs(state.benchmarks)
-    mpi.silence(session.config, state.world)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

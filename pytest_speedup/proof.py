@@ -91,6 +91,7 @@ def prove(actual: object, expected: object, tolerance: Tolerance) -> Proof:
     A callable `expected` is such a check: it raises where the result is wrong and may return a
     mapping of facts to be kept with the time. Raises ProofError when the result is wrong.
     """
+    __tracebackhide__ = True
     if callable(expected) and not _is_tensor(expected):
         verdict = expected(actual)
         if verdict is False:
@@ -125,6 +126,7 @@ def _kind(value: object) -> str:
 
 
 def _compare(actual: Any, expected: Any, tolerance: Tolerance, worst: _Worst) -> None:
+    __tracebackhide__ = True
     if _is_tensor(expected):
         _compare_tensors(actual, expected, tolerance, worst)
     elif isinstance(expected, np.ndarray | np.generic):
@@ -146,12 +148,14 @@ def _compare(actual: Any, expected: Any, tolerance: Tolerance, worst: _Worst) ->
 
 
 def _descend(a: Any, e: Any, step: str, tolerance: Tolerance, worst: _Worst) -> None:
+    __tracebackhide__ = True
     worst.path.append(step)
     _compare(a, e, tolerance, worst)
     worst.path.pop()
 
 
 def _same_type(actual: object, expected: object, worst: _Worst) -> None:
+    __tracebackhide__ = True
     if type(actual) is not type(expected):
         raise ProofError(
             f"wanted a {type(expected).__name__}, got {_kind(actual)}{worst.where()}"
@@ -159,6 +163,7 @@ def _same_type(actual: object, expected: object, worst: _Worst) -> None:
 
 
 def _compare_plain(actual: Any, expected: Any, tolerance: Tolerance, worst: _Worst) -> None:
+    __tracebackhide__ = True
     _same_type(actual, expected, worst)
     if isinstance(expected, int | float | complex) and not isinstance(expected, bool):
         _compare_arrays(np.asarray(actual), np.asarray(expected), tolerance, worst)
@@ -167,6 +172,7 @@ def _compare_plain(actual: Any, expected: Any, tolerance: Tolerance, worst: _Wor
 
 
 def _compare_tensors(actual: Any, expected: Any, tolerance: Tolerance, worst: _Worst) -> None:
+    __tracebackhide__ = True
     import torch
 
     _same_form(actual, expected, torch.Tensor, worst)
@@ -193,6 +199,7 @@ def _compare_tensors(actual: Any, expected: Any, tolerance: Tolerance, worst: _W
 
 
 def _compare_arrays(actual: Any, expected: Any, tolerance: Tolerance, worst: _Worst) -> None:
+    __tracebackhide__ = True
     _same_form(actual, expected, np.ndarray | np.generic, worst)
     a, e = np.asarray(actual), np.asarray(expected)
     if e.dtype.kind not in "biufc":
@@ -220,6 +227,7 @@ def _compare_arrays(actual: Any, expected: Any, tolerance: Tolerance, worst: _Wo
 
 
 def _same_form(actual: Any, expected: Any, kind: Any, worst: _Worst) -> None:
+    __tracebackhide__ = True
     if not isinstance(actual, kind):
         raise ProofError(f"wanted {_kind(expected)}, got {_kind(actual)}{worst.where()}")
     if tuple(actual.shape) != tuple(expected.shape):
@@ -232,6 +240,7 @@ def _same_form(actual: Any, expected: Any, kind: Any, worst: _Worst) -> None:
 
 def _within(difference: Any, allowed: Any, tolerance: Tolerance, worst: _Worst) -> None:
     """Raise unless every difference is finite and inside what is allowed; NaN never is."""
+    __tracebackhide__ = True
     allowed = np.broadcast_to(allowed, difference.shape)
     wrong = (difference != 0) & ~(difference <= allowed) | np.isinf(difference)
     if not wrong.any():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 import pytest
 
 from pytest_speedup.analysis import analyse
@@ -10,6 +9,7 @@ from pytest_speedup.measuring import Measuring
 from pytest_speedup.records import RecordError, Run, read_run, run_from_json
 from pytest_speedup.saving import saved_files
 from pytest_speedup.table import render
+
 
 def this_run(state: Measuring) -> Run:
     """The session's own run, as it would be read back from its JSON."""
@@ -58,7 +58,7 @@ def summarise(state: Measuring, reporter: pytest.TerminalReporter) -> None:
     if state.benchmarks.quiet:
         return
     reporter.section("speedup")
-    width = max(80, min(reporter._tw.fullwidth, 140))
+    width = max(80, min(reporter._tw.fullwidth, 140)) if reporter.isatty else 100
     text = render(analyse(this_run(state)), width=width, color=reporter._tw.hasmarkup)
     for line in text.splitlines():
         reporter.write_line(line)

@@ -171,12 +171,12 @@ def _device_ratio(view: View, row: ArmResult) -> Iterator[str]:
 
 def _fit(series: SeriesResult) -> Iterator[str]:
     if series.serial_fraction is not None:
-        yield f"{visible(series.label)} {wording.bracketed(series.serial_fraction)}"
+        yield f"{visible(series.label)} {wording.fraction(series.serial_fraction)}"
 
 
 def _karp_flatt(series: SeriesResult) -> Iterator[str]:
     points = [
-        f"{wording.number(row.karp_flatt.value, 2)} at {row.arm.workers}"
+        f"{wording.fraction(row.karp_flatt)} at {row.arm.workers}"
         for row in series.results
         if row.karp_flatt is not None
     ]

@@ -26,8 +26,10 @@ WARNING = "#B03A00"
 
 WIDTH = 7.6
 """Inches, of every picture."""
-NOTE_CELLS, TITLE_CELLS = 118, 66
-"""Characters of a footnote's and of a title's line that fit into WIDTH at their sizes."""
+TITLE_CELLS = 110
+"""Characters of a title, which has two lines then."""
+HINTING = 1.05
+"""How much wider a text may come out in pixels than its outlines are."""
 
 RC = {
     "font.family": ["DejaVu Sans"],
@@ -98,17 +100,26 @@ def shorten(text: str, width: int, lines: int = 2) -> str:
     return text if lines == 1 else "\n".join(fold(text, width)[: lines + 1])
 
 
-def text_width(text: str, size: float) -> float:
+def text_width(text: str, size: float, weight: str = "normal") -> float:
     """Inches that the widest line of `text` takes at `size` points."""
     from matplotlib.font_manager import FontProperties
     from matplotlib.textpath import text_to_path
 
-    font = FontProperties(family=["DejaVu Sans"], size=size)
+    font = FontProperties(family=["DejaVu Sans"], size=size, weight=weight)
     widths = (
         text_to_path.get_text_width_height_descent(line, font, ismath=False)[0]
         for line in text.split("\n")
     )
-    return max(widths) / 72
+    return max(widths) / 72 * HINTING
+
+
+def lines_within(text: str, inches: float, size: float, weight: str = "normal") -> str:
+    """`text` broken into lines of at most `inches`."""
+    text = drawable(text)
+    count = int(inches * 72 / (0.5 * size))
+    while text_width(folded := "\n".join(fold(text, count)), size, weight) > inches and count > 8:
+        count -= 2
+    return folded
 
 
 def sheet(
@@ -127,27 +138,32 @@ def sheet(
     """
     from matplotlib.figure import Figure
 
-    title = shorten(frame.title, TITLE_CELLS)
-    notes = [line for note in frame.notes for line in fold(drawable(note), NOTE_CELLS)]
-    warning = fold(drawable(frame.warning), NOTE_CELLS - 18) if frame.warning else []
-    top = 0.82 + 0.21 * title.count("\n") + 0.17 * len(warning) + above
-    bottom = 0.62 + 0.155 * len(notes)
+    room = WIDTH - 0.3
+    head = [
+        (lines_within(text, room, size, weight), size, weight, colour)
+        for text, size, weight, colour in (
+            (shorten(frame.title, TITLE_CELLS, 1), 12.0, "bold", "black"),
+            (frame.subtitle, 9.5, "normal", "black"),
+            (frame.source, 8.5, "normal", GREY),
+            (frame.warning or "", 8.5, "bold", WARNING),
+        )
+        if text
+    ]
+    notes = "\n".join(lines_within(note, room, 8) for note in frame.notes)
+    steps = [0.07 + size / 72 * 1.2 * (1 + text.count("\n")) for text, size, _, _ in head]
+    top = 0.2 + sum(steps) + above
+    bottom = 0.62 + 0.155 * (1 + notes.count("\n"))
     total = top + sum(heights) + gap * (len(heights) - 1) + bottom
     figure = Figure(figsize=(WIDTH, total))
 
     down = 0.12
-    for text, size, step, colour, weight in (
-        (title, 12.0, 0.24 + 0.21 * title.count("\n"), "black", "bold"),
-        (shorten(frame.subtitle, 96, 1), 9.5, 0.2, "black", "normal"),
-        (shorten(frame.source, 106, 1), 8.5, 0.2, GREY, "normal"),
-        ("\n".join(warning), 8.5, 0.2, WARNING, "bold"),
-    ):
+    for (text, size, weight, colour), step in zip(head, steps, strict=True):
         figure.text(
             *(0.15 / WIDTH, 1 - down / total, text),
             fontsize=size, color=colour, fontweight=weight, va="top",
         )  # fmt: skip
         down += step
-    figure.text(0.15 / WIDTH, 0.1 / total, "\n".join(notes), fontsize=8, va="bottom", color=GREY)
+    figure.text(0.15 / WIDTH, 0.1 / total, notes, fontsize=8, va="bottom", color=GREY)
 
     axes, edge = [], total - top
     for height in heights:

@@ -45,9 +45,9 @@ def strategies(stack: Sequence[Layer]) -> list[Callable[[Sequence[str]], Figure]
     notes = list(_bar_notes(stack, drawn))
     if left := [layer.called(label) for label, layer, row in rows if not _bar_value(row, unit)]:
         notes.append(f"Not drawn, no work in {visible(unit or '')}: {wording.enumeration(left)}.")
-    subtitle = "All strategies: throughput, with the speedup over the serial base"
-    if unit is None:
-        subtitle = "All strategies: time, with the speedup over the serial base"
+    subtitle = f"All strategies: {'time' if unit is None else 'throughput'}"
+    if any(row.absolute for _, _, row, _ in shown):
+        subtitle += ", and at the end of each bar the speedup over the serial base"
     chunks = list(_bar_pages(drawn))
 
     def page(number: int, chunk: Sequence[bars.Bar]) -> Callable[[Sequence[str]], Figure]:
@@ -69,9 +69,9 @@ def _bar(label: str, layer: Layer, row: ArmResult, value: Estimate) -> bars.Bar:
     if base:
         told = "base"
     elif row.absolute is not None:
-        told = f"{wording.number(row.absolute.value, 2)}×"
+        told = wording.times(row.absolute)
     else:
-        told = f"{wording.number(row.relative.value, 2)}× relative" if row.relative else ""
+        told = f"{wording.times(row.relative)} relative" if row.relative else ""
     if first and group.tie is False:
         told += ", fastest"
     return bars.Bar(
@@ -105,6 +105,8 @@ def _bar_notes(stack: Sequence[Layer], drawn: Sequence[bars.Bar]) -> Iterator[st
         yield "Hatched: oversubscribed, more workers than usable CPUs."
     for layer in stack:
         group = layer.view.group
+        if group.serial_base is not None:
+            yield layer.called(f"Base: {layer.view.timed(group.serial_base)}") + "."
         if group.tie and group.fastest and group.runner_up:
             names = [layer.view.called(r.arm) for r in (group.fastest, group.runner_up)]
             yield layer.called(f"A tie for the fastest: {names[0]} and {names[1]}") + "."

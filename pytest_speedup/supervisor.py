@@ -103,21 +103,25 @@ def verdict(code: int, note: str) -> tuple[int, str | None]:
 
 
 def _outlive(child: int, note: Note, console: int) -> NoReturn:
+    asked = False
+
+    def pass_on(number: int, _: object) -> None:
+        nonlocal asked
+        asked = True
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(child, number)
+
     # A launcher signals the whole process group. A second SIGINT would break off pytest's orderly
     # end, so it is not passed on; a SIGTERM that reached the parent alone must not be lost.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda number, _: _pass_on(child, number))
+    signal.signal(signal.SIGTERM, pass_on)
     _, status = os.waitpid(child, 0)
     code, message = verdict(os.waitstatus_to_exitcode(status), note.read())
-    if message is not None:
+    # A launcher that ends all ranks because of one knows why, and these deaths are no news.
+    if message is not None and not asked:
         with contextlib.suppress(OSError):
             os.write(console, f"\npytest-speedup: {message}\n".encode(errors="replace"))
     os._exit(code)
-
-
-def _pass_on(child: int, number: int) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(child, number)
 
 
 def _die_with(parent: int) -> None:

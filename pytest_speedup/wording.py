@@ -57,6 +57,12 @@ def bracketed(estimate: Estimate, decimals: int = 2, scale: float = 1.0, name: s
     return f"{point} [{low}, {high}]"
 
 
+def times(estimate: Estimate) -> str:
+    """A speedup beside a bar: `1.59× [1.58, 1.62]`."""
+    point, _, interval = bracketed(estimate).partition(" ")
+    return f"{point}× {interval}"
+
+
 def plus_minus(estimate: Estimate, decimals: int = 2, scale: float = 1.0) -> str:
     """`3.41 ±0.11`, rounded up to the interval's farther end, so that ± never promises too much."""
     point = number(estimate.value / scale, decimals)
@@ -66,6 +72,17 @@ def plus_minus(estimate: Estimate, decimals: int = 2, scale: float = 1.0) -> str
     step = 10.0**-decimals
     # the small allowance keeps 0.11 from becoming 0.12 by a rounding error of the subtraction
     return f"{point} ±{math.ceil(reach / step - 1e-6) * step:,.{decimals}f}"
+
+
+def fraction(estimate: Estimate) -> str:
+    """A share that noise may make negative: `0.12 [0.10, 0.14]`, `−0.01 [−0.02, 0.01]`."""
+
+    def told(value: float) -> str:
+        return f"{round(value, 2) + 0.0:.2f}".replace("-", "−")
+
+    if estimate.low is None or estimate.high is None:
+        return told(estimate.value)
+    return f"{told(estimate.value)} [{told(estimate.low)}, {told(estimate.high)}]"
 
 
 def duration(estimate: Estimate, unit: Unit | None = None) -> str:
@@ -78,7 +95,8 @@ def percent_apart(ratio: Estimate) -> str:
     """A ratio near 1 as a signed difference: `−0.3 % [−1.1, +0.4]`."""
 
     def signed(value: float) -> str:
-        return f"{100 * (value - 1):+.1f}".replace("-", "−")
+        # adding zero makes a rounded −0.0 positive
+        return f"{round(100 * (value - 1), 1) + 0.0:+.1f}".replace("-", "−")
 
     point = f"{signed(ratio.value)} %"
     if ratio.low is None or ratio.high is None:

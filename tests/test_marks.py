@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from conftest import FAKED, Measure, timed
 
+from conftest import FAKED, Measure, timed
 from pytest_speedup.marks import Mark, reference_arms, resolve_bases
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import xml.etree.ElementTree as ET
 
 import pytest
-from conftest import FAKED, Measure, timed
 
+from conftest import FAKED, Measure, timed
 from pytest_speedup.passes import order_of_pass
 
 SUITE = """

@@ -65,6 +65,16 @@ def test_a_rank_that_dies_outside_any_test_is_named(world: World) -> None:
     assert "rank 2 of 3, outside any test: the process ended with exit code 0" in ended.err
 
 
+def test_a_rank_that_the_launcher_ends_is_not_blamed(world: World) -> None:
+    body = (
+        "import signal\nif world.rank == 1: os.kill(os.getppid(), signal.SIGTERM)\ntime.sleep(20)"
+    )
+    ended = world(2, body)
+    assert ended.code != 0
+    assert "pytest-speedup" not in ended.err
+    assert ended.seconds < 10
+
+
 HANGING = """
 from mpi4py import MPI
 def hang():

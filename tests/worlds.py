@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-LAUNCHERS = ("PMI", "MPI", "HYD", "OMPI", "PMIX", "PRTE", "PYTEST_SPEEDUP_SUPERVISED")
+LAUNCHERS = ("PMI", "MPI", "HYD", "OMPI", "PRTE", "PYTEST_SPEEDUP_SUPERVISED")
 """Beginnings of variables by which a rank knows its launcher: ours must not reach the new world."""
 
 PREAMBLE = """

@@ -1,4 +1,4 @@
-"""Channels innermost: the layout in which many convolutions and all of a pixel's sums are contiguous.
+"""Channels innermost: a pixel's channels lie side by side, as vectorised convolutions like it.
 
 The network's weights are turned once, outside the timing; a call is given contiguous images and
 turns them itself, as it would have to in use.

@@ -1,8 +1,11 @@
-"""Every image is a task of a ProcessPoolExecutor; each worker has one intra-op thread.
+"""Worker processes take images off a common counter; each has one intra-op thread.
 
-The workers are spawned, because a fork after OpenMP has started can hang. Network, images and
-results lie in shared memory: a task carries the number of an image and nothing else. A call copies
-its images there, which is part of the price and timed.
+They are spawned, because a fork after OpenMP has started can hang. Network, images and results lie
+in shared memory: a task says how many images there are and nothing else. A call copies its images
+there, which is part of the price and timed.
+
+A spawned worker imports torch for seconds. So one pool, as large as the sweep asks, is started once
+a session; an arm gives tasks to as many of its workers as it measures, and the others sleep.
 """
 
 from __future__ import annotations
@@ -12,11 +15,13 @@ import os
 import pickle
 import signal
 import threading
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from multiprocessing.sharedctypes import Synchronized
 from multiprocessing.synchronize import Barrier
-from types import TracebackType
 from typing import Any
 
 import pytest
@@ -30,15 +35,14 @@ from pytest_speedup.machine import pool_threads
 START_SECONDS = 300
 
 
-class ProcessPool:
-    """Infers images of the shape of `like` with `processes` workers, all started on entry.
+class ProcessPool(AbstractContextManager["ProcessPool"]):
+    """Up to `processes` workers for images of the shape of `like`, all started on entry.
 
     Raises RuntimeError where the network cannot be sent to another process, or a worker dies.
     """
 
     def __init__(self, model: nn.Module, like: Tensor, processes: int) -> None:
         self._workers = processes
-        self._counts: Sequence[dict[str, int]] = []
         one = in_batches(model, like[:1], batch_size=1)
         logits = one.new_empty(len(like), *one.shape[1:])
         try:
@@ -52,64 +56,85 @@ class ProcessPool:
 
     def __enter__(self) -> ProcessPool:
         context = multiprocessing.get_context("spawn")
+        self._next = context.Value("q", 0)
         everyone = context.Barrier(self._workers)
         self._pool = ProcessPoolExecutor(
-            self._workers, context, initializer=_start, initargs=(self._shared, everyone)
+            self._workers,
+            context,
+            initializer=_start,
+            initargs=(self._shared, self._next, everyone),
         )
         try:
-            self._counts = self._map(_meet, range(self._workers))
+            told = self._on_each(self._workers, _meet)
         except BaseException:
             self._pool.shutdown(cancel_futures=True)
             raise
+        self.pids = [pid for pid, _ in told]
+        self._counts = [count for _, count in told]
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._pool.shutdown(cancel_futures=True)
 
-    def __call__(self, images: Tensor) -> Tensor:
-        """Logits [n, classes] of images [n, ...]."""
+    def workers(self, processes: int) -> Workers:
+        """The pool, limited to that many of its workers."""
+        return Workers(self, processes)
+
+    def infer(self, images: Tensor, processes: int) -> Tensor:
+        """Logits [n, classes] of images [n, ...] from `processes` workers."""
         self._images.copy_(images)
-        self._map(_infer, range(len(images)))
+        self._next.value = 0
+        self._on_each(processes, _infer)
         return self._logits.clone()
 
-    def _map(self, task: Callable[[int], Any], numbers: Sequence[int]) -> list[Any]:
+    def threads(self) -> Mapping[str, int]:
+        """The largest count of each thread pool, as the workers themselves read it."""
+        return {name: max(c.get(name, 0) for c in self._counts) for name in self._counts[0]}
+
+    def _on_each(self, processes: int, task: Callable[[], Any]) -> list[Any]:
         try:
-            return list(self._pool.map(task, numbers))
+            futures = [self._pool.submit(task) for _ in range(processes)]
+            wait(futures)  # also where one failed: the others may still be at work
+            return [future.result() for future in futures]
         except BrokenProcessPool as error:
             raise RuntimeError(
                 "a worker of the process pool died: killed, out of memory, or unable to import "
                 "what the network needs; its own message, if it had one, is above"
             ) from error
 
-    def threads(self) -> Mapping[str, int]:
-        """The largest count of each thread pool, as the workers themselves read it."""
-        return {name: max(c.get(name, 0) for c in self._counts) for name in self._counts[0]}
 
-    def pids(self) -> list[int]:
-        """The workers' process ids."""
-        return sorted(count["pid"] for count in self._counts)
+@dataclass(frozen=True)
+class Workers:
+    """A pool limited to some of its workers."""
+
+    pool: ProcessPool
+    processes: int
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Logits [n, classes] of images [n, ...]."""
+        return self.pool.infer(images, self.processes)
+
+    def threads(self) -> Mapping[str, int]:
+        """As the workers read it."""
+        return self.pool.threads()
 
 
 class _Worker:
-    """What a worker process keeps between its tasks; an executor leaves it no place but a global."""
+    """What a worker keeps between its tasks; an executor leaves it no place but a global."""
 
     model: nn.Module
     images: Tensor
     logits: Tensor
+    next: Synchronized[int]
     everyone: Barrier
 
 
-def _start(shared: Shared, everyone: Barrier) -> None:
+def _start(shared: Shared, next_image: Synchronized[int], everyone: Barrier) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends the pool
     threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(1)
     _Worker.model, _Worker.images, _Worker.logits = shared.open()
-    _Worker.everyone = everyone
+    _Worker.next, _Worker.everyone = next_image, everyone
 
 
 def _end_with_parent() -> None:
@@ -120,16 +145,33 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def _meet(_: int) -> dict[str, int]:
+def _meet() -> tuple[int, dict[str, int]]:
     _Worker.everyone.wait(START_SECONDS)  # so that each worker takes one of these tasks
-    return pool_threads() | {"pid": os.getpid()}
+    return os.getpid(), pool_threads()
 
 
-def _infer(i: int) -> None:
-    _Worker.logits[i : i + 1] = in_batches(_Worker.model, _Worker.images[i : i + 1], batch_size=1)
+def _infer() -> None:
+    images, logits = _Worker.images, _Worker.logits
+    while (i := _take()) < len(images):
+        logits[i : i + 1] = in_batches(_Worker.model, images[i : i + 1], batch_size=1)
+
+
+def _take() -> int:
+    with _Worker.next.get_lock():
+        _Worker.next.value += 1
+        return _Worker.next.value - 1
+
+
+@pytest.fixture(scope="session")
+def process_pool(
+    request: pytest.FixtureRequest, model: nn.Module, images: Tensor
+) -> Iterator[ProcessPool]:
+    """As many workers as the largest arm of this session asks."""
+    arms = [item for item in request.session.items if "process_pool" in item.fixturenames]
+    with ProcessPool(model, images, max(i.callspec.params["processes"] for i in arms)) as pool:
+        yield pool
 
 
 @pytest.mark.speedup(axis="processes")
-def test_process_pool(speedup, model, images, logits, processes):
-    with ProcessPool(model, images, processes) as infer:
-        speedup(infer, images, expected=logits, work=len(images))
+def test_process_pool(speedup, process_pool, images, logits, processes):
+    speedup(process_pool.workers(processes), images, expected=logits, work=len(images))

@@ -1,7 +1,7 @@
 """The two bases: one image after another, on one thread and on the framework's default threads.
 
-    serial    contiguous float32, eager, one intra-op thread: what parallel code has to beat
-    default   the same code as most people run it: torch chooses how many threads
+`serial` is contiguous float32, eager, one intra-op thread: what parallel code has to beat.
+`default` is the same code as most people run it: torch chooses how many threads.
 """
 
 from collections.abc import Callable, Iterator

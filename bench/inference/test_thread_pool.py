@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from threading import Barrier
-from types import TracebackType
 
 import pytest
 import torch
@@ -22,7 +22,7 @@ from pytest_speedup.machine import pool_threads
 START_SECONDS = 60
 
 
-class ThreadPool:
+class ThreadPool(AbstractContextManager["ThreadPool"]):
     """Infers images with `threads` workers, all of them started on entry."""
 
     def __init__(self, model: nn.Module, threads: int) -> None:
@@ -44,12 +44,7 @@ class ThreadPool:
         self._counts = list(self._pool.map(read_back, range(self._workers)))
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._pool.shutdown(cancel_futures=True)
         # The workers' calls also changed what threads that start later get.
         torch.set_num_threads(self._default)

@@ -38,7 +38,9 @@ def main(waiting: str) -> None:
     if world.rank == 0:
         with ThreadPoolExecutor(2) as pool:
             arm(pool)
-            print(*[timed(pool) for _ in range(ROUNDS)], flush=True)
+            rounds = [timed(pool) for _ in range(ROUNDS)]
+        sys.stdout.write(" ".join(map(str, rounds)))
+        sys.stdout.flush()
     if waiting == "spinning":
         MPI.COMM_WORLD.Barrier()
     world.settle(None, test="quiet_ranks", grace=5, timeout=60)
