@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -50,7 +51,9 @@ def read_state(file: str) -> Mapping[str, Tensor]:
         what = "is a folder" if path.is_dir() else "no such file"
         raise InputError(f"--weights {file}: {what}; allowed: DEFAULT, or a file with a state dict")
     try:
-        state: Any = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # on foreign formats, refused below
+            state: Any = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise InputError(
             f"--weights {file}: refused, since it is no plain state dict and loading it might run "

@@ -186,9 +186,9 @@ class Measuring:
             return outcome_of(self._run_held(item, following))
         with self.world.watch(item.nodeid, self.options.timeout):
             reports = self._run_held(item, following) if self.is_active(item) else []
-            return shared_outcome(
-                self.world, item, reports, grace=GRACE_SECONDS, timeout=self.options.timeout
-            )
+            timeout = self.options.timeout
+            grace = min(GRACE_SECONDS, timeout / 4)
+            return shared_outcome(self.world, item, reports, grace=grace, timeout=timeout)
 
     def _run_held(
         self, item: pytest.Item, following: pytest.Item | pytest.Collector | None

@@ -7,7 +7,6 @@ every rank instead of leaving the others to wait.
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Sequence
 from typing import TypeVar
 
@@ -36,14 +35,14 @@ class Team:
         return self._line.exchange(value, f"a decision in {self._test}", self._timeout)[0]
 
     def all_passed(self, error: Exception | None) -> None:
-        """Raise where any rank brings an error: its own there, RankFailedError elsewhere."""
-        failure = None if error is None else "".join(traceback.format_exception(error))
-        told = self._line.exchange(failure, f"a step of {self._test}", self._timeout)
+        """Raise where any rank brings an error: its own there, RankFailedError elsewhere.
+
+        The rank with the error leaves at once, for the end of the test, from where the others hear
+        of it while they wait here; where they wait in a collective, the test's end sees to it.
+        """
         if error is not None:
             raise error
-        for rank, text in enumerate(told):
-            if text is not None:
-                raise RankFailedError(rank, text)
+        self._line.exchange(None, f"a step of {self._test}", self._timeout)
 
     def start(self) -> float:
         """Wait for a start that all ranks share; its time on this rank's clock, in seconds."""
