@@ -54,6 +54,21 @@ class SeriesResult:
 
 
 @dataclass(frozen=True)
+class Ranking:
+    """Who is fastest, as far as the intervals and the noise floor support it."""
+
+    fastest: ArmResult | None
+    runner_up: ArmResult | None
+    lead: Estimate | None
+    """Runner-up's time per item / fastest's."""
+    tie: bool | None
+    """Whether the lead's interval holds 1 or the lead lies inside the noise floor; None where there
+    is no runner-up, or too few passes to tell."""
+    level: tuple[ArmResult, ...]
+    """All arms that are no slower than the fastest by more than that, itself included."""
+
+
+@dataclass(frozen=True)
 class GroupResult:
     """Arms that answer one question."""
 
@@ -66,13 +81,12 @@ class GroupResult:
     noise: Estimate | None
     """Ratio of the base arm's second turn to its first, within passes."""
     noise_arm: Arm | None
-    fastest: ArmResult | None
-    runner_up: ArmResult | None
-    lead: Estimate | None
-    """Runner-up's time per item / fastest's."""
-    tie: bool | None
-    """Whether the lead's interval holds 1 or the lead lies inside the noise floor; None where there
-    is no runner-up, or too few passes to tell."""
+    ranking: Ranking
+    by_value: Ranking | None
+    """Among the arms compared value by value; None unless a check of its own let in a faster one.
+
+    bfloat16 that passes such a check is fast, but does not compute the same values.
+    """
     not_run: tuple[NotRun, ...]
 
 
@@ -131,7 +145,9 @@ def _group(
     usual = Counter(bases.currency(arm) for arm in arms).most_common(1)
     comparable = [arm for arm in arms if bases.currency(arm) == usual[0][0]]
     comparable.sort(key=lambda arm: per_item[arm.fullname])
-    fastest, runner_up, lead = _lead(comparable)
+    ranking = _ranking(comparable, results, noise)
+    same = [arm for arm in comparable if arm.proof is None or not arm.proof.check]
+    by_check = ranking.fastest is not None and ranking.fastest.arm not in same
     return GroupResult(
         name=name,
         results=tuple(results.values()),
@@ -142,22 +158,37 @@ def _group(
         serial_base=serial_bases.get(usual[0][0]) if usual else None,
         noise=noise,
         noise_arm=noise_arm,
-        fastest=results[fastest.fullname] if fastest else None,
-        runner_up=results[runner_up.fullname] if runner_up else None,
-        lead=lead,
-        tie=None if lead is None or lead.low is None else not differs(lead, noise),
+        ranking=ranking,
+        by_value=_ranking(same, results, noise) if by_check and same else None,
         not_run=not_run,
     )
 
 
-def _lead(ranked: Sequence[Arm]) -> tuple[Arm | None, Arm | None, Estimate | None]:
-    """The fastest arm, the next one, and how many times slower that is."""
+def _ranking(
+    ranked: Sequence[Arm], results: Mapping[str, ArmResult], noise: Estimate | None
+) -> Ranking:
+    """The fastest of some arms that are sorted by time per item, and who is level with it."""
     if len(ranked) < 2:
-        return (ranked[0] if ranked else None), None, None
-    first, second = ranked[:2]
+        alone = results[ranked[0].fullname] if ranked else None
+        return Ranking(alone, None, None, None, ())
+    first, second, *rest = ranked
     if bases.speedup(first, second).value < 1:  # taken within passes, and so the fairer judge
         first, second = second, first
-    return first, second, bases.speedup(first, second)
+    lead = bases.speedup(first, second)
+    if lead.low is None:
+        tie: bool | None = None
+        level = [first]
+    else:
+        tie = not differs(lead, noise)
+        slower = [second, *rest]
+        level = [first, *(a for a in slower if not differs(bases.speedup(first, a), noise))]
+    return Ranking(
+        results[first.fullname],
+        results[second.fullname],
+        lead,
+        tie,
+        tuple(results[arm.fullname] for arm in level),
+    )
 
 
 def _arm_result(arm: Arm, seconds: Estimate, relative: Arm | str, absolute: Arm | str) -> ArmResult:

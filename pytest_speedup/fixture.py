@@ -283,6 +283,7 @@ def _weaker(before: Proof, after: Proof) -> Proof:
         bitwise=before.bitwise and after.bitwise,
         max_abs_error=max(errors, default=None),
         tolerance=after.tolerance,
+        check=after.check,
         facts=after.facts,
     )
 

@@ -135,6 +135,7 @@ class Ledger:
                 "bitwise": taken.proof.bitwise,
                 "max_abs_error": taken.proof.max_abs_error,
                 "tolerance": taken.proof.tolerance,
+                "check": taken.proof.check,
                 "facts": dict(taken.proof.facts),
             }
         return {

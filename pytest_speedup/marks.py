@@ -34,9 +34,7 @@ class Mark:
     @property
     def counts_workers(self) -> bool:
         """Whether the axis is a number of workers: efficiency means something."""
-        return (
-            self.axis is not None and self.axis not in BATCH_AXES and _is_count(self.value)
-        )
+        return self.axis is not None and self.axis not in BATCH_AXES and _is_count(self.value)
 
     @property
     def value(self) -> object:

@@ -5,10 +5,10 @@ Kept in `config.stash`, so that nothing hangs on `config` and nothing is global.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from _pytest.runner import runtestprotocol
@@ -85,8 +85,17 @@ class Measuring:
         narrowed = any("::" in argument for argument in self.config.args)
         self.marks = resolve_bases(read_marks(items), narrowed=narrowed)
         self.machine = describe()
-        # Apart from the rest, which is compared from run to run.
         self.load = self.machine.pop("load_1min", None)
+
+    def complete(self, machine: dict[str, Any], compared: Mapping[str, Any]) -> None:
+        """Tell of this machine what a saved run told of its own, before the two are compared.
+
+        They are before anything is collected, when nobody knows yet whether this run has arms.
+        """
+        if "speedup" in compared:
+            mine = describe()
+            mine.pop("load_1min", None)
+            machine["speedup"] = mine
 
     def heading(self, items: Sequence[pytest.Item]) -> str:
         """One line on how this session is going to measure."""

@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 
     from pytest_speedup.collective import World
     from pytest_speedup.measuring import Measuring
+    from pytest_speedup.supervisor import Supervised
 
-SUPERVISED = pytest.StashKey["Supervised"]()
+SUPERVISED: pytest.StashKey[Supervised] = pytest.StashKey()
 ASKED = ("with_mpi", "only_mpi")
 """pytest-mpi's options that ask for a world."""
 

@@ -117,6 +117,13 @@ def pytest_benchmark_update_machine_info(
         machine_info["speedup"] = state.machine
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_benchmark_compare_machine_info(
+    config: pytest.Config, machine_info: dict[str, Any], compared_benchmark: dict[str, Any]
+) -> None:
+    state_of(config).complete(machine_info, compared_benchmark["machine_info"])
+
+
 def pytest_benchmark_update_json(config: pytest.Config, output_json: dict[str, Any]) -> None:
     ledger = state_of(config).ledger
     if ledger is not None:
@@ -177,5 +184,3 @@ def ranks(request: pytest.FixtureRequest) -> int:
 def comm(ranks: int, request: pytest.FixtureRequest) -> Intracomm:
     """The mpi4py communicator of the first `ranks` ranks; the test runs on those alone."""
     return mpi.communicator(state_of(request.config).world, ranks)
-
-

@@ -103,6 +103,7 @@ def prove(actual: object, expected: object, tolerance: Tolerance) -> Proof:
             bitwise=False,
             max_abs_error=None if error is None else float(error),
             tolerance=str(facts.pop("tolerance", "a check of its own")),
+            check=True,
             facts=facts,
         )
     worst = _Worst()
@@ -111,6 +112,7 @@ def prove(actual: object, expected: object, tolerance: Tolerance) -> Proof:
         bitwise=worst.bitwise,
         max_abs_error=worst.error,
         tolerance=None if tolerance.exact else str(tolerance),
+        check=False,
         facts={},
     )
 
@@ -157,9 +159,7 @@ def _descend(a: Any, e: Any, step: str, tolerance: Tolerance, worst: _Worst) -> 
 def _same_type(actual: object, expected: object, worst: _Worst) -> None:
     __tracebackhide__ = True
     if type(actual) is not type(expected):
-        raise ProofError(
-            f"wanted a {type(expected).__name__}, got {_kind(actual)}{worst.where()}"
-        )
+        raise ProofError(f"wanted a {type(expected).__name__}, got {_kind(actual)}{worst.where()}")
 
 
 def _compare_plain(actual: Any, expected: Any, tolerance: Tolerance, worst: _Worst) -> None:

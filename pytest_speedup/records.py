@@ -32,6 +32,8 @@ class Proof:
     """None where the proof was a check of one's own rather than a value."""
     tolerance: str | None
     """What was allowed, in words; None where every bit had to agree."""
+    check: bool
+    """Whether a check of one's own decided, rather than a comparison value by value."""
     facts: Mapping[str, float | int | str]
     """What a check of one's own reported, for example {"top1": 0.998}."""
 
@@ -282,6 +284,7 @@ def _proof(field: Field) -> Proof:
         bitwise=field["bitwise"].flag(),
         max_abs_error=error.error() if error else None,
         tolerance=field.optional_text("tolerance"),
+        check=field["check"].flag(),
         facts=_facts(field),
     )
 

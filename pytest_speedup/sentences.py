@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from pytest_speedup import wording
-from pytest_speedup.analysis import Analysis, ArmResult, GroupResult, SeriesResult
+from pytest_speedup.analysis import Analysis, ArmResult, GroupResult, Ranking, SeriesResult
 from pytest_speedup.bases import short_name
 from pytest_speedup.estimate import Estimate
 from pytest_speedup.fields import visible
@@ -105,7 +105,14 @@ def _relative_bases(view: View) -> Iterator[str]:
 
 def fastest(view: View) -> str | None:
     """The fastest arm and by how much, or that it is a tie; None where nothing can be ranked."""
-    first, second, lead = view.group.fastest, view.group.runner_up, view.group.lead
+    told = _ranked(view, view.group.ranking)
+    if told is None or view.group.by_value is None:
+        return told
+    return f"{told}; of those compared value by value, {_ranked(view, view.group.by_value)}"
+
+
+def _ranked(view: View, ranking: Ranking) -> str | None:
+    first, second, lead = ranking.fastest, ranking.runner_up, ranking.lead
     if first is None:
         return None
     if second is None or lead is None:
@@ -113,12 +120,15 @@ def fastest(view: View) -> str | None:
     names = view.called(first.arm), view.called(second.arm)
     by = wording.bracketed(lead)
     other = ", a device ratio" if first.arm.device != second.arm.device else ""
-    if view.group.tie is None:
+    if ranking.tie is None:
         return (
             f"fastest so far: {names[0]}, {by} times as fast as {names[1]}; too few passes to tell"
         )
-    if view.group.tie:
-        return f"tie: {names[0]} and {names[1]} ({by} times as fast is no difference here)"
+    if ranking.tie:
+        level = [view.called(result.arm) for result in ranking.level]
+        others = wording.enumeration(level[:-1])
+        tied = f"{others} and {level[-1]}"
+        return f"tie: {tied} ({by} times as fast as the next is no difference here)"
     proved = "fastest" if first.arm.proof is None else "fastest verified"
     return f"{proved}: {names[0]}, {by} times as fast as {names[1]}{other}"
 
@@ -186,6 +196,10 @@ def _karp_flatt(series: SeriesResult) -> Iterator[str]:
 
 def _facts(view: View, row: ArmResult) -> Iterator[str]:
     told = wording.facts(row.arm.facts.items())
+    if row.arm.proof is not None and row.arm.proof.check:
+        error = row.arm.proof.max_abs_error
+        told += [] if error is None else [f"largest error {error:.0e}"]
+        told += wording.facts(row.arm.proof.facts.items())
     cold = row.arm.first_call
     if cold is not None and cold > max(1.0, COLD * row.time.value):
         told.append(f"first call {cold:.3g} s")

@@ -65,21 +65,22 @@ def _bar_value(row: ArmResult, unit: str | None) -> Estimate | None:
 
 def _bar(label: str, layer: Layer, row: ArmResult, value: Estimate) -> bars.Bar:
     group, base = layer.view.group, is_base(row.absolute_base, row.arm)
-    first = group.fastest is not None and group.fastest.arm.fullname == row.arm.fullname
+    fastest = group.ranking.fastest
+    first = fastest is not None and fastest.arm.fullname == row.arm.fullname
     if base:
         told = "base"
     elif row.absolute is not None:
         told = wording.times(row.absolute)
     else:
         told = f"{wording.times(row.relative)} relative" if row.relative else ""
-    if first and group.tie is False:
+    if first and group.ranking.tie is False:
         told += ", fastest"
     return bars.Bar(
         label,
         value,
         told,
         base=base,
-        fastest=first and group.tie is False,
+        fastest=first and group.ranking.tie is False,
         hatched=row.arm.oversubscribed,
         apart=row.device_ratio,
         run=layer.label,
@@ -107,6 +108,7 @@ def _bar_notes(stack: Sequence[Layer], drawn: Sequence[bars.Bar]) -> Iterator[st
         group = layer.view.group
         if group.serial_base is not None:
             yield layer.called(f"Base: {layer.view.timed(group.serial_base)}") + "."
-        if group.tie and group.fastest and group.runner_up:
-            names = [layer.view.called(r.arm) for r in (group.fastest, group.runner_up)]
-            yield layer.called(f"A tie for the fastest: {names[0]} and {names[1]}") + "."
+        if group.ranking.tie:
+            names = [layer.view.called(result.arm) for result in group.ranking.level]
+            tied = f"{wording.enumeration(names[:-1])} and {names[-1]}"
+            yield layer.called(f"A tie for the fastest: {tied}") + "."

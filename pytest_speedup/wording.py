@@ -143,12 +143,14 @@ def workers(arm: Arm) -> str:
 
 
 def proof(arm: Arm) -> str:
-    """How the arm's result was proved: `bitwise`, the largest error, or what a check reported."""
+    """How the arm's result was proved: `bitwise`, the largest error, `check`, or `none`."""
     if arm.proof is None:
         return "none"
-    error = arm.proof.max_abs_error
-    how = "bitwise" if arm.proof.bitwise else "check" if error is None else f"{error:.0e}"
-    return ", ".join([how, *facts(arm.proof.facts.items())])
+    if arm.proof.bitwise:
+        return "bitwise"
+    if arm.proof.check:
+        return "check"
+    return f"{arm.proof.max_abs_error:.0e}"
 
 
 def facts(items: Iterable[tuple[str, object]]) -> list[str]:

@@ -202,8 +202,8 @@ def test_more_work_in_the_same_time_is_a_speedup():
         arm_json("test_other", steady(1.0), work=30),
     )
     assert by_name(group)["test_other"].absolute.value == pytest.approx(3)
-    assert group.fastest.arm.name == "test_other"
-    assert group.lead.value == pytest.approx(3)
+    assert group.ranking.fastest.arm.name == "test_other"
+    assert group.ranking.lead.value == pytest.approx(3)
 
 
 @pytest.mark.parametrize("other", [{"unit": "FLOP"}, {"work": None}])
@@ -217,7 +217,7 @@ def test_arms_that_count_differently_are_not_compared(other):
     assert result.absolute is None
     assert "its base test_serial images" in result.no_relative
     assert "no serial arm in this group states" in result.no_absolute
-    assert group.fastest.arm.name == "test_serial"
+    assert group.ranking.fastest.arm.name == "test_serial"
 
 
 def test_efficiency_is_not_told_against_a_base_with_other_cpus_per_worker():
@@ -255,8 +255,9 @@ def test_an_interrupted_run_pairs_the_passes_that_it_has():
 
 def test_a_single_arm_is_a_group():
     group = group_of(arm_json("test_a", steady(1.0)))
-    assert group.fastest.arm.name == "test_a"
-    assert (group.runner_up, group.lead, group.tie, group.noise) == (None, None, None, None)
+    assert group.ranking.fastest.arm.name == "test_a"
+    assert group.ranking.runner_up is group.ranking.lead is group.ranking.tie is None
+    assert group.noise is None
 
 
 def test_an_empty_run_has_no_groups():
@@ -268,7 +269,7 @@ def test_a_group_that_lost_all_its_arms_still_says_why():
     nowhere = lost | {"group": None}
     result = analysed(not_run=[lost, nowhere])
     (group,) = result.groups
-    assert (group.name, group.results, group.series, group.fastest) == ("g", (), (), None)
+    assert (group.name, group.results, group.series, group.ranking.fastest) == ("g", (), (), None)
     assert [each.reason for each in group.not_run] == ["no CUDA"]
     assert len(result.not_run) == 1
 

@@ -68,6 +68,7 @@ def test_pytest_benchmark_compares_our_arms(measure: Measure) -> None:
     result, _ = measure(ARM, *FAKED, "--benchmark-compare", "--benchmark-compare-fail=mean:50%")
     result.assert_outcomes(passed=2)
     result.stdout.fnmatch_lines(["*test_x?threads=1*NOW*"])
+    result.stdout.no_fnmatch_line("*machine_info is different*")
 
 
 def test_pytest_benchmark_finds_a_regression_of_our_arms(measure: Measure) -> None:

@@ -21,7 +21,9 @@ def test_the_arm_at_one_is_the_base_of_its_series() -> None:
 
 def test_series_that_differ_in_another_parameter_have_bases_of_their_own() -> None:
     marks = {
-        f"{batch}-{n}": mark("grid", threads=n, batch_size=batch) for batch in (1, 8) for n in (1, 2)
+        f"{batch}-{n}": mark("grid", threads=n, batch_size=batch)
+        for batch in (1, 8)
+        for n in (1, 2)
     }
     resolved = resolve_bases(marks, narrowed=False)
     assert resolved["8-2"].base == "8-1"

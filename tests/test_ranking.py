@@ -27,23 +27,24 @@ def test_noise_floor_is_the_second_turn_over_the_first():
 def test_a_lead_inside_the_noise_floor_is_a_tie():
     slow, fast = arm_json("test_slow", steady(1.03)), arm_json("test_fast", steady(1.0))
     noisy = arm_json("test_serial", steady(2.0), repeat=jittered(2.0, 1, 1.15, 1.26, 1.3, 1.4))
-    assert group_of(slow, fast).tie is False
-    assert group_of(slow, fast, noisy).tie is True
+    assert group_of(slow, fast).ranking.tie is False
+    assert group_of(slow, fast, noisy).ranking.tie is True
 
 
 def test_a_lead_whose_interval_holds_one_is_a_tie():
     fast = arm_json("test_fast", jittered(1.0, 1, 1, 1, 1, 1))
     slow = arm_json("test_slow", jittered(1.1, 0.8, 1, 1, 1.1, 1.2))
     group = group_of(fast, slow)
-    assert (group.fastest.arm.name, group.runner_up.arm.name) == ("test_fast", "test_slow")
-    assert group.lead.low < 1 < group.lead.high
-    assert group.tie is True
+    assert group.ranking.fastest.arm.name == "test_fast"
+    assert group.ranking.runner_up.arm.name == "test_slow"
+    assert group.ranking.lead.low < 1 < group.ranking.lead.high
+    assert group.ranking.tie is True
 
 
 def test_too_few_passes_rank_nothing():
     group = group_of(arm_json("test_a", steady(1.0, 3)), arm_json("test_b", steady(9.0, 3)))
-    assert group.fastest.arm.name == "test_a"
-    assert group.tie is None
+    assert group.ranking.fastest.arm.name == "test_a"
+    assert group.ranking.tie is None
 
 
 def test_the_comparison_within_passes_decides_who_is_fastest():
@@ -52,5 +53,28 @@ def test_the_comparison_within_passes_decides_who_is_fastest():
     shorter = arm_json("test_shorter", jittered(1.1, 1.0, 2.0))
     group = group_of(shorter, longer)
     assert group.results[0].time.value < group.results[1].time.value
-    assert group.fastest.arm.name == "test_longer"
-    assert group.lead.value == pytest.approx(1.1)
+    assert group.ranking.fastest.arm.name == "test_longer"
+    assert group.ranking.lead.value == pytest.approx(1.1)
+
+
+def test_an_arm_that_a_check_let_in_does_not_hide_the_fastest_of_the_same_values():
+    checked = {"bitwise": False, "max_abs_error": 0.1, "tolerance": "5 %", "check": True,
+               "facts": {"top1": 0.9}}  # fmt: skip
+    group = group_of(
+        arm_json("test_half", steady(0.5), verified=checked),
+        arm_json("test_same", steady(1.0)),
+        arm_json("test_slow", steady(2.0)),
+    )
+    assert group.ranking.fastest.arm.name == "test_half"
+    assert group.by_value.fastest.arm.name == "test_same"
+    assert group.by_value.lead.value == pytest.approx(2)
+
+
+def test_all_that_are_level_with_the_fastest_are_named():
+    group = group_of(
+        arm_json("test_a", jittered(1.0, 0.9, 1, 1.1, 1, 1)),
+        arm_json("test_b", jittered(1.0, 1.1, 1, 0.9, 1, 1)),
+        arm_json("test_c", jittered(1.0, 0.8, 1, 1.2, 1, 1)),
+        arm_json("test_d", steady(3.0)),
+    )
+    assert {result.arm.name for result in group.ranking.level} == {"test_a", "test_b", "test_c"}

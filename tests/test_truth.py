@@ -103,15 +103,13 @@ def drifting_ratio(measure: Measure, pytester: pytest.Pytester, fixture: str) ->
     total = float((pytester.path / "total").read_text())
     # dT/dt = 1 + drift * T reaches 1.3 after `total` seconds of undisturbed work
     drift = 0.2624 / total
-    _, data = measure(
-        DRIFTING.format(drift=drift, fixture=fixture, expected=expected), *options
-    )
+    _, data = measure(DRIFTING.format(drift=drift, fixture=fixture, expected=expected), *options)
     slowed = 1 + drift * float((pytester.path / "total").read_text())
     assert slowed == pytest.approx(1.3, abs=0.03)
     if fixture == "speedup":
         (group,) = groups(pytester.path)
-        assert group.lead is not None
-        return group.lead.value
+        assert group.ranking.lead is not None
+        return group.ranking.lead.value
     medians = {b["name"]: statistics.median(b["stats"]["data"]) for b in data["benchmarks"]}
     return medians["test_slow"] / medians["test_fast"]
 
