@@ -218,7 +218,6 @@ class Speedup:
         plan: Plan,
     ) -> tuple[Any, tuple[tuple[float, ...], ...] | None]:
         was_enabled = gc.isenabled()
-        gc.collect()
         gc.disable()
         try:
             if self._team is None:

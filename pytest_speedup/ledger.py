@@ -14,7 +14,7 @@ import pytest
 from pytest_benchmark.session import BenchmarkSession
 from pytest_benchmark.stats import Metadata
 
-from pytest_speedup.marks import Mark
+from pytest_speedup.marks import Mark, reference_arms
 from pytest_speedup.outcomes import Ended
 from pytest_speedup.records import SCHEMA
 
@@ -65,6 +65,21 @@ class Ledger:
     is_repeat: bool = False
     taken: Taken | None = None
     """What the fixture left during this turn."""
+
+    def substitute(self, nodeid: str) -> str | None:
+        """Where a group's reference arm is out, the arm that becomes it; None where all is well.
+
+        Of use in the first pass alone: an arm has to be the reference in all passes or none.
+        """
+        lost = self.arms[nodeid]
+        if not lost.out or not self.runs_twice(nodeid):
+            return None
+        group = lost.mark.group
+        left = {name: turns.mark for name, turns in self.arms.items() if not turns.out}
+        chosen = reference_arms(left).get(group)
+        if chosen is not None:
+            self.references[group] = chosen
+        return chosen
 
     @classmethod
     def of(

@@ -116,6 +116,8 @@ class Passes:
             with _shown_once(item.config, shown=number > 0 or turn.repeat):
                 self._take(turn, item.parent if following is item else following)
             self._stop_if_asked()
+            if number == 0 and (substitute := ledger.substitute(turn.nodeid)) is not None:
+                turns.append(Turn(substitute, repeat=True))
             if following is item and ledger.arms[turn.nodeid].out:
                 # It was to run again at once and kept its module's fixtures; now others follow.
                 self._session._setupstate.teardown_exact(

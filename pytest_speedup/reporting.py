@@ -65,5 +65,8 @@ def summarise(state: Measuring, reporter: pytest.TerminalReporter) -> None:
     for problem in state.problems:
         reporter.write_line(problem, yellow=True)
     if state.files:
+        pictures = [path for path in state.files if path.suffix == ".png"]
         reporter.write_line("")
-        reporter.write_line("Plots: " + ", ".join(path.name for path in state.files))
+        reporter.write_line(f"Plots, as PNG and SVG, in {pictures[0].parent}:")
+        for path in pictures:
+            reporter.write_line(f"  {path.stem}")

@@ -16,7 +16,7 @@ from pytest_speedup.sentences import is_base
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-BARS = 32
+BARS = 40
 """On one page."""
 
 

@@ -130,10 +130,14 @@ def arm_labels(group: GroupResult) -> dict[str, str]:
 
 
 def ordered(group: GroupResult) -> list[ArmResult]:
-    """A group's arms, series by series, each along its axis: the order of every view."""
+    """A group's arms, first those without an axis, then series by series, each along its axis.
+
+    The order of every view: what is swept is read against what is not.
+    """
     placed = [result for series in group.series for result in series.results]
     known = {result.arm.fullname for result in placed}
-    return placed + [result for result in group.results if result.arm.fullname not in known]
+    placed += [result for result in group.results if result.arm.fullname not in known]
+    return sorted(placed, key=lambda result: result.arm.axis is not None)
 
 
 def workers(arm: Arm) -> str:

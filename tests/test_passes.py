@@ -309,3 +309,27 @@ def test_disabled_benchmarks_run_each_arm_once_verified_and_untimed(measure: Mea
     result.assert_outcomes(passed=1, failed=1)
     assert not data
     assert "noise floor" not in result.stdout.str()
+
+
+def test_another_arm_shows_the_noise_floor_where_the_reference_does_not_run(
+    measure: Measure,
+) -> None:
+    result, data = measure(
+        """
+        import pytest
+        from fake_clock import spend
+        pytestmark = pytest.mark.benchmark(group="g")
+        def test_first(speedup):
+            pytest.skip("not here")
+        def test_second(speedup):
+            pytest.skip("nor here")
+        @pytest.mark.parametrize("n", [1, 2])
+        def test_third(speedup, n):
+            speedup(lambda: spend(0.1), expected=None)
+        """,
+        *FAKED, "--speedup-passes=3",
+    )  # fmt: skip
+    result.assert_outcomes(passed=2, skipped=2)
+    arms = timed(data)
+    assert len(arms["test_third[n=1]"]["repeat"]) == 3
+    assert arms["test_third[n=2]"]["repeat"] is None

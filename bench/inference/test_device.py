@@ -43,7 +43,7 @@ def full_float32() -> Iterator[None]:
         matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
 
 
-@pytest.mark.speedup(serial=False)
+@pytest.mark.speedup(axis="device", serial=False)
 def test_device(speedup, model, images, logits, rounding, device):
     reason = absence(device)
     if reason is not None:
