@@ -46,8 +46,8 @@ def draw_plots(state: Measuring) -> None:
 
 def summarise(state: Measuring, reporter: pytest.TerminalReporter) -> None:
     """The tables, the files written, and what did not run."""
+    reporter.section("speedup")
     if state.ran_nowhere and state.world is not None:
-        reporter.section("speedup")
         reporter.write_line(
             f"{state.ran_nowhere} tests without the marker `mpi` ran nowhere: "
             f"the world has {state.world.size} ranks."
@@ -57,7 +57,6 @@ def summarise(state: Measuring, reporter: pytest.TerminalReporter) -> None:
     draw_plots(state)
     if state.benchmarks.quiet:
         return
-    reporter.section("speedup")
     width = max(80, min(reporter._tw.fullwidth, 140)) if reporter.isatty else 100
     text = render(analyse(this_run(state)), width=width, color=reporter._tw.hasmarkup)
     for line in text.splitlines():
