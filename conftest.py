@@ -13,6 +13,7 @@ import pytest
 
 from bench import suite
 from models import InputError
+from pytest_speedup.fields import visible
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -63,11 +64,11 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
 @contextmanager
 def usage_errors() -> Iterator[None]:
-    """Bad input ends the run with one line and exit code 4."""
+    """Bad input ends the run with one line, without control characters, and exit code 4."""
     try:
         yield
     except InputError as error:
-        raise pytest.UsageError(str(error)) from error
+        raise pytest.UsageError(visible(str(error))) from error
 
 
 @pytest.fixture(scope="session")

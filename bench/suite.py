@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from bench.sweeps import PARAMETERS, Sweeps, parse_sweeps
+from bench.sweeps import PARAMETERS, Sweeps, check_workers, parse_sweeps
 from models import Choice
 from models.choice import DEFAULT_MODEL, DEFAULT_NUM_INFERENCES, parse_choice
 from pytest_speedup.machine import usable_cpus
@@ -91,6 +91,7 @@ def read_suite(config: pytest.Config) -> Suite:
         given("--device"),
         choice.num_inferences,
     )
+    check_workers(sweeps, usable_cpus())
     return Suite(choice, sweeps)
 
 

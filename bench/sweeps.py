@@ -18,6 +18,8 @@ from models.choice import parse_count
 
 DEVICES = ("cpu", "cuda", "mps")
 LARGEST_BATCH = 32
+MOST_PER_CPU = 64
+"""Workers; a hundred thousand threads end the process that asks for them, without a word."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,17 @@ def parse_sweeps(
         batch_sizes=sizes,
         devices=parse_devices(device),
     )
+
+
+def check_workers(sweeps: Sweeps, usable_cpus: int) -> None:
+    """Raise InputError for more workers than could be started, before anything is."""
+    most = MOST_PER_CPU * usable_cpus
+    for option, counts in (("--threads", sweeps.threads), ("--processes", sweeps.processes)):
+        if counts and max(counts) > most:
+            raise InputError(
+                f"{option} {max(counts)}: too many for this machine; allowed: 1 to {most}, which "
+                f"is {MOST_PER_CPU} for each usable CPU ({usable_cpus})"
+            )
 
 
 def parse_counts(option: str, text: str | None) -> tuple[int, ...] | None:

@@ -42,6 +42,11 @@ def prepare(choice: Choice) -> Workload:
     """Load everything and infer once; raises InputError for whatever is wrong with the choice."""
     check_name(choice.model)
     images = load_images(choice)
+    if all(channel.min() == channel.max() for channel in images.unbind(1)):
+        raise InputError(
+            f"--images {choice.images}: every image is of one and the same colour, so no result "
+            f"could be told from another; give photographs"
+        )
     model = build(choice, images.shape[-1])
     try:
         if choice.weights is None and not choice.brings_its_own:

@@ -9,6 +9,8 @@ from models.errors import InputError
 
 DEFAULT_MODEL = "resnet18"
 DEFAULT_NUM_INFERENCES = 16
+DIGITS = 9
+"""Of a count: far more than any machine can do, and few enough for 32 bits."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,8 @@ def parse_choice(
 def parse_count(option: str, text: str) -> int:
     """A whole number from 1 up; raises InputError, naming the option, for anything else."""
     text = text.strip()
-    if not (text.isascii() and text.isdecimal() and int(text) >= 1):
+    if not (text.isascii() and text.isdecimal() and text.strip("0")):
         raise InputError(f"{option} must be a whole number of at least 1, got {text!r}")
+    if len(text) > DIGITS:
+        raise InputError(f"{option} must have at most {DIGITS} digits, got {len(text)} of them")
     return int(text)

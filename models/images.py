@@ -8,7 +8,7 @@ result that was kept from another image cannot pass for the right one.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from torchvision.transforms.functional import InterpolationMode
 
 from models import lenet
 from models.choice import Choice
-from models.errors import InputError, first_line
+from models.errors import InputError, first_line, unreadable
 
 SEED = 0
 
@@ -74,22 +74,33 @@ def input_of(choice: Choice) -> Input:
 def load_images(choice: Choice) -> Tensor:
     """float32 [num_inferences, channels, size, size]; raises InputError, naming the file."""
     files = photographs(choice.images)
+    prepare = input_of(choice)
+    images = _room(choice.num_inferences, prepare)
     photos = [read_photograph(file) for file in files[: choice.num_inferences]]
     rng = random.Random(SEED)
-    prepare: Callable[[Image.Image], Tensor] = input_of(choice)
-    whole = [prepare(photo) for photo in photos]
-    further = range(len(photos), choice.num_inferences)
-    crops = [prepare(random_crop(photos[i % len(photos)], rng)) for i in further]
-    return torch.stack(whole + crops)
+    for i in range(len(images)):
+        photo = photos[i] if i < len(photos) else random_crop(photos[i % len(photos)], rng)
+        images[i] = prepare(photo)
+    return images
+
+
+def _room(number: int, wanted: Input) -> Tensor:
+    """Memory for all images, before hours go into filling it."""
+    try:
+        return torch.empty(number, len(wanted.mean), wanted.size, wanted.size)
+    except RuntimeError:  # also where the number of bytes has more than 64 bits
+        raise InputError(
+            f"--num-inferences {number}: as many images of {wanted.size} px do not fit into this "
+            f"machine's memory; ask for fewer, or for smaller ones with --image-size"
+        ) from None
 
 
 def photographs(folder: Path | None) -> list[Path]:
     """The folder's files by name, hidden ones left out; by default matplotlib's photograph."""
     if folder is None:
         return [Path(matplotlib.cbook.get_sample_data("grace_hopper.jpg", asfileobj=False))]
-    if not folder.is_dir():
-        what = "is a file" if folder.exists() else "no such folder"
-        raise InputError(f"--images {folder}: {what}; give a folder of photographs")
+    if why := unreadable(folder, folder=True):
+        raise InputError(f"--images {folder}: {why}; give a folder of photographs")
     files = [p for p in sorted(folder.iterdir()) if p.is_file() and not p.name.startswith(".")]
     if not files:
         raise InputError(
@@ -105,13 +116,20 @@ def read_photograph(file: Path) -> Image.Image:
     Raises InputError for a file that is no image, broken, or of 0 bytes.
     """
     try:
-        with Image.open(file) as opened:
-            opened.load()
-            image = ImageOps.exif_transpose(opened)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # a camera's 100 MP
+            with Image.open(file) as opened:
+                opened.load()
+                image = ImageOps.exif_transpose(opened)
     except UnidentifiedImageError:
         what = "is empty (0 bytes)" if file.stat().st_size == 0 else "is no image"
         raise InputError(
             f"--images: {file} {what}; leave only photographs that Pillow reads in the folder"
+        ) from None
+    except (PermissionError, Image.DecompressionBombError) as error:
+        raise InputError(
+            f"--images: {file} cannot be read ({first_line(error)}); "
+            f"make it readable, or smaller, or take it away"
         ) from None
     except Exception as error:  # decoders raise almost anything on damaged files
         raise InputError(

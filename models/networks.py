@@ -118,14 +118,15 @@ def _from_factory(model: str) -> nn.Module:
         raise InputError(f"--model {model}: {allowed}")
     try:
         factory = getattr(importlib.import_module(module_name), factory_name)
-    except Exception as error:  # somebody else's code may raise anything while it is imported
+    # somebody else's code may raise anything while it is imported, and even end the process
+    except (Exception, SystemExit) as error:
         raise InputError(
             f"--model {model}: cannot be imported ({first_line(error)}); {allowed}, and its folder "
             f"has to be on PYTHONPATH"
         ) from error
     try:
         network = factory()
-    except Exception as error:  # somebody else's code
+    except (Exception, SystemExit) as error:  # somebody else's code
         raise InputError(
             f"--model {model}: the factory raised {first_line(error)}; {allowed}"
         ) from error

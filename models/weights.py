@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from models.errors import InputError, first_line
+from models.errors import InputError, first_line, unreadable
 
 SHOWN = 3
 """Keys that a message names before it says how many more there are."""
@@ -38,6 +38,12 @@ def load_state(network: nn.Module, name: str, file: str) -> None:
     if bad:
         shapes = [f"{k} is {tuple(state[k].shape)} for {tuple(wanted[k].shape)}" for k in bad]
         raise InputError(f"--weights {file}: does not fit {name}: {_shown(shapes)}")
+    odd = [k for k in wanted if not _is_plain(state[k])]
+    if odd:
+        raise InputError(
+            f"--weights {file}: does not fit {name}: wanted dense tensors of real numbers, and "
+            f"those are none: {_shown(odd)}; give the state dict of this network"
+        )
     network.load_state_dict(state)
 
 
@@ -47,9 +53,8 @@ def read_state(file: str) -> Mapping[str, Tensor]:
     Loaded with `weights_only=True`: a pickle that would run code is refused. Raises InputError.
     """
     path = Path(file)
-    if not path.is_file():
-        what = "is a folder" if path.is_dir() else "no such file"
-        raise InputError(f"--weights {file}: {what}; allowed: DEFAULT, or a file with a state dict")
+    if why := unreadable(path):
+        raise InputError(f"--weights {file}: {why}; allowed: DEFAULT, or a file with a state dict")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # on foreign formats, refused below
@@ -73,6 +78,12 @@ def read_state(file: str) -> Mapping[str, Tensor]:
             f"{type(state).__name__}{held}; save it with torch.save(network.state_dict(), file)"
         )
     return state
+
+
+def _is_plain(tensor: Tensor) -> bool:
+    """Neither sparse, quantized nor complex, and with values, which torch's "meta" has none of."""
+    strided = tensor.layout == torch.strided and not tensor.is_quantized
+    return strided and not tensor.is_complex() and tensor.device.type == "cpu"
 
 
 def _reason(error: pickle.UnpicklingError) -> str:

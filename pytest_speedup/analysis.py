@@ -34,6 +34,8 @@ class ArmResult:
     no_absolute: str | None
     efficiency: Estimate | None
     """Relative speedup / workers; None when oversubscribed or where the axis counts no workers."""
+    no_efficiency: str | None
+    """What is wrong with the stated work, where that alone keeps it from being told."""
     karp_flatt: Estimate | None
     """Experimentally determined serial fraction; None for one worker or when oversubscribed."""
     device_ratio: bool = False
@@ -62,8 +64,8 @@ class Ranking:
     lead: Estimate | None
     """Runner-up's time per item / fastest's."""
     tie: bool | None
-    """Whether the lead's interval holds 1 or the lead lies inside the noise floor; None where there
-    is no runner-up, or too few passes to tell."""
+    """Whether any arm is level with the fastest: the lead's interval holds 1, or the lead lies
+    inside the noise floor. None where there is no runner-up, or too few passes to tell."""
     level: tuple[ArmResult, ...]
     """All arms that are no slower than the fastest by more than that, itself included."""
 
@@ -140,8 +142,8 @@ def _group(
         )
         for arm in arms
     }
-    noise_arm = next((arm for arm in arms if arm.repeat), None)
-    noise = ratio(noise_arm.repeat, noise_arm.blocks) if noise_arm and noise_arm.repeat else None
+    noise_arm = max((arm for arm in arms if arm.repeat), key=_repeats, default=None)
+    noise = _noise(noise_arm) if noise_arm else None
     usual = Counter(bases.currency(arm) for arm in arms).most_common(1)
     comparable = [arm for arm in arms if bases.currency(arm) == usual[0][0]]
     comparable.sort(key=lambda arm: per_item[arm.fullname])
@@ -164,10 +166,24 @@ def _group(
     )
 
 
+def _repeats(arm: Arm) -> int:
+    return sum(block is not None for block in arm.repeat or ())
+
+
+def _noise(arm: Arm) -> Estimate | None:
+    """The ratio of an arm's second turns to its first ones, over the passes that have both."""
+    pairs = [(r, b) for r, b in zip(arm.repeat or (), arm.blocks, strict=False) if r is not None]
+    return ratio([r for r, _ in pairs], [b for _, b in pairs]) if pairs else None
+
+
 def _ranking(
     ranked: Sequence[Arm], results: Mapping[str, ArmResult], noise: Estimate | None
 ) -> Ranking:
-    """The fastest of some arms that are sorted by time per item, and who is level with it."""
+    """The fastest of some arms that are sorted by time per item, and who is level with it.
+
+    Where any arm is level with it there is a tie, though the runner-up, measured more closely, is
+    not: the first of the level ones is then the runner-up.
+    """
     if len(ranked) < 2:
         alone = results[ranked[0].fullname] if ranked else None
         return Ranking(alone, None, None, None, ())
@@ -175,19 +191,20 @@ def _ranking(
     if bases.speedup(first, second).value < 1:  # taken within passes, and so the fairer judge
         first, second = second, first
     lead = bases.speedup(first, second)
-    if lead.low is None:
-        tie: bool | None = None
-        level = [first]
-    else:
-        tie = not differs(lead, noise)
-        slower = [second, *rest]
-        level = [first, *(a for a in slower if not differs(bases.speedup(first, a), noise))]
+    tie: bool | None = None
+    level: list[Arm] = []
+    if lead.low is not None:
+        level = [a for a in (second, *rest) if not differs(bases.speedup(first, a), noise)]
+        tie = bool(level)
+        if level and level[0] is not second:
+            second = level[0]
+            lead = bases.speedup(first, second)
     return Ranking(
         results[first.fullname],
         results[second.fullname],
         lead,
         tie,
-        tuple(results[arm.fullname] for arm in level),
+        tuple(results[arm.fullname] for arm in (first, *level)),
     )
 
 
@@ -211,6 +228,7 @@ def _arm_result(arm: Arm, seconds: Estimate, relative: Arm | str, absolute: Arm 
         absolute_base=None if isinstance(absolute, str) else absolute,
         no_absolute=absolute if isinstance(absolute, str) else None,
         efficiency=efficiency,
+        no_efficiency=bases.scaling_mismatch(arm, relative) if isinstance(relative, Arm) else None,
         karp_flatt=karp_flatt,
         device_ratio=isinstance(absolute, Arm) and not bases.same_device(arm, absolute),
     )
@@ -227,6 +245,7 @@ def _scales(arm: Arm, base: Arm) -> bool:
         and not base.oversubscribed
         and base.workers == 1
         and arm.cpus <= base.cpus * arm.workers
+        and bases.scaling_mismatch(arm, base) is None
     )
 
 

@@ -7,6 +7,7 @@ that under weak scaling it is the scaled speedup.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 
 from pytest_speedup.estimate import Estimate, ratio
@@ -35,6 +36,22 @@ def incomparable(arm: Arm, base: Arm) -> str | None:
     if arm.work is None and "weak" in (arm.scaling, base.scaling):
         return "weak scaling needs work=, the items of one call"
     return None
+
+
+def scaling_mismatch(arm: Arm, base: Arm) -> str | None:
+    """Why the stated work contradicts the stated scaling, to 1 %; None where it does not.
+
+    Strong scaling keeps the total work, weak scaling the work of each worker.
+    """
+    if arm.work is None or base.work is None or arm.axis is None or base.axis != arm.axis:
+        return None
+    wanted = base.work * (arm.workers / base.workers if arm.scaling == "weak" else 1)
+    if math.isclose(arm.work, wanted, rel_tol=0.01):
+        return None
+    return (
+        f"{arm.scaling} scaling from work={base.work:g} wants {wanted:g} {arm.unit} "
+        f"of all workers together, not {arm.work:g}"
+    )
 
 
 def same_device(arm: Arm, base: Arm) -> bool:

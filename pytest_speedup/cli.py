@@ -7,6 +7,7 @@ code 4, as pytest's own usage errors do.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import shutil
 import sys
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import NoReturn, TextIO
 
 from pytest_speedup.analysis import Analysis, analyse
-from pytest_speedup.fields import visible
+from pytest_speedup.fields import encodable, visible
 from pytest_speedup.plots import MOST, FolderError, draw, plan
 from pytest_speedup.records import RecordError, read_run
 from pytest_speedup.table import NARROWEST, render
@@ -29,8 +30,6 @@ examples:
   pytest-speedup plot run.json
   pytest-speedup plot laptop.json server.json --out pictures
 """
-PLAIN = str.maketrans("±×µ−–…·■", "~xu--~|#")
-"""One cell for one, so that columns stay in line on a terminal without these signs."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -58,6 +57,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return BROKEN_PIPE
     except KeyboardInterrupt:
         return INTERRUPTED
+    except OSError as error:  # a full disk behind `>`
+        with contextlib.suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _say(f"pytest-speedup: cannot write the output ({error.strerror})", sys.stderr)
+        return 1
     return code
 
 
@@ -163,12 +167,7 @@ def _in_colour() -> bool:
 def _say(text: str, stream: TextIO | None = None) -> None:
     """Print with what signs the stream has: stand-ins for ours, escapes for those in names."""
     stream = stream or sys.stdout
-    encoding = stream.encoding or "utf-8"
-    try:
-        text.encode(encoding)
-    except UnicodeEncodeError:
-        text = text.translate(PLAIN).encode(encoding, "backslashreplace").decode(encoding)
-    print(text, file=stream)
+    print(encodable(text, stream.encoding or "utf-8"), file=stream)
 
 
 def _shown(path: Path) -> str:

@@ -17,6 +17,11 @@ def device_of(function: object, result: object) -> str:
     return str(named) if named is not None else (_tensor_device(result) or "cpu")
 
 
+def computes_on_cpu(result: object) -> bool:
+    """Whether torch computed the result on a CPU, with as many threads as it has."""
+    return _tensor_device(result) == "cpu"
+
+
 def _tensor_device(value: Any) -> str | None:
     torch = sys.modules.get("torch")
     if torch is None:
@@ -29,6 +34,17 @@ def _tensor_device(value: Any) -> str | None:
         found = (_tensor_device(item) for item in value)
         return next((device for device in found if device not in (None, "cpu")), None)
     return None
+
+
+def awaited(function: Callable[..., Any]) -> Callable[..., Any]:
+    """`function` that returns when its device is done, for a first call, which tells the device."""
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        result = function(*args, **kwargs)
+        synchronised(lambda: None, device_of(function, result))()
+        return result
+
+    return call
 
 
 def synchronised(function: Callable[..., Any], device: str) -> Callable[..., Any]:

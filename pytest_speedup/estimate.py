@@ -99,20 +99,6 @@ def estimate_median(
     return Estimate(middle, low, high, n, reached)
 
 
-def median_interval(
-    values: Sequence[float], confidence: float = CONFIDENCE
-) -> tuple[float, float] | None:
-    """The interval of the median from order statistics; None from fewer than five values.
-
-    Its confidence is `confidence` where the values can give it, else that of their whole range,
-    1 - 2^(1-n).
-    """
-    estimate = estimate_median(values, confidence)
-    if estimate.low is None or estimate.high is None:
-        return None
-    return estimate.low, estimate.high
-
-
 @lru_cache(maxsize=256)
 def _interval_position(n: int, confidence: float) -> tuple[int, float, float]:
     """Which order statistics bound the median: (d, weight, confidence).
@@ -143,29 +129,6 @@ def _coverages(n: int) -> list[float]:
         ways = ways * (n - d + 1) // d
         below += ways
     return [*coverages, 0.0]
-
-
-def percentile_samples(q: float, confidence: float = 0.99) -> int:
-    """The fewest samples from which percentile `q` (0 < q < 1) may be printed.
-
-    From that many on, at least two lie above the true percentile with this confidence, so that its
-    upper limit still has one sample above it: 1 - q^n - n (1 - q) q^(n-1) >= confidence, from the
-    binomial. That is 64 for p90, 130 for p95 and 662 for p99.
-    """
-    if not 0 < q < 1 or not 0 < confidence < 1:
-        raise ValueError(f"q and confidence must lie between 0 and 1, not {q} and {confidence}")
-    n = 2
-    while 1 - q**n - n * (1 - q) * q ** (n - 1) < confidence:
-        n += 1
-    return n
-
-
-def percentile(values: Sequence[float], q: float) -> float | None:
-    """The smallest value with a share of at least `q` at or below it; None from too few values."""
-    if len(values) < percentile_samples(q):
-        return None
-    rank = math.ceil(q * len(values) - 1e-9)  # 0.9 x 70 must not round up to 64
-    return sorted(values)[rank - 1]
 
 
 def overlaps_one(estimate: Estimate) -> bool | None:

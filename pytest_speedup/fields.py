@@ -15,6 +15,9 @@ from typing import NoReturn
 LARGEST = 1e30
 """Of any number, and one over it the smallest: far from what is measured and from overflow."""
 
+PLAIN = str.maketrans("±×µ−–…·■", "~xu--~|#")
+"""One cell for one, so that columns stay in line on a terminal without these signs."""
+
 
 class FieldError(ValueError):
     """A value is missing or is not what its place asks for; the message is one line."""
@@ -97,13 +100,14 @@ class Field:
 
     def blocks(self) -> tuple[tuple[float, ...], ...]:
         """Lists of positive seconds, none of them empty."""
-        blocks = []
-        for block in self.items():
-            seconds = tuple(each.positive() for each in block.items())
-            if not seconds:
-                block.refuse("a list with at least one time")
-            blocks.append(seconds)
-        return tuple(blocks)
+        return tuple(block.block() for block in self.items())
+
+    def block(self) -> tuple[float, ...]:
+        """A list of positive seconds that is not empty."""
+        seconds = tuple(each.positive() for each in self.items())
+        if not seconds:
+            self.refuse("a list with at least one time")
+        return seconds
 
     def optional_text(self, key: str) -> str | None:
         """The string under `key`; None where it is absent or null."""
@@ -150,3 +154,12 @@ def shown(value: object) -> str:
 def visible(text: str) -> str:
     r"""`text` with everything that a terminal would obey, or not show, written as `\x1b`, `\n`."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def encodable(text: str, encoding: str) -> str:
+    """`text` with what signs a stream has: stand-ins for our own, escapes for those in names."""
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        return text.translate(PLAIN).encode(encoding, "backslashreplace").decode(encoding)
+    return text

@@ -8,6 +8,7 @@ how many ranks a round ends.
 from __future__ import annotations
 
 import gc
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,9 +16,9 @@ from typing import Any, Protocol
 
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from pytest_speedup.devices import device_of, synchronised
+from pytest_speedup.devices import awaited, computes_on_cpu, device_of, synchronised
 from pytest_speedup.machine import pool_threads
-from pytest_speedup.proof import ProofError, prove, tolerance_of
+from pytest_speedup.proof import ProofError, plain_facts, prove, tolerance_of
 from pytest_speedup.records import Proof
 
 SAMPLE_SECONDS = 0.1
@@ -43,6 +44,9 @@ class Taken:
     work: float | None
     unit: str
     cpus: int | None
+    """CPUs that the arm says it asks for."""
+    intra_op: int
+    """Threads that torch gave each worker, where the result is a tensor on a CPU; else 1."""
     proof: Proof
     threads: Mapping[str, int]
     device: str
@@ -68,15 +72,18 @@ class Team(Protocol):
         """Per-rank rounds [rank][round], on every rank."""
 
 
-def plan_rounds(seconds: float, *, repeatable: bool, block_seconds: float) -> Plan:
+def plan_rounds(
+    seconds: float, *, repeatable: bool, block_seconds: float, wall: float = 0.0
+) -> Plan:
     """Rounds and calls per round for an arm whose call takes about `seconds`.
 
-    An arm with a `setup` before every call is not `repeatable`: its sample is one call.
+    An arm with a `setup` before every call is not `repeatable`: its sample is one call. `wall` are
+    a call's seconds on the wall's clock, where `--benchmark-timer` names another: a call that
+    sleeps takes no CPU time, and would be repeated for hours.
     """
-    iterations = 1
-    if repeatable:
-        iterations = max(1, round(SAMPLE_SECONDS / max(seconds, 1e-9)))
-    sample = max(seconds * iterations, 1e-9)
+    call = max(seconds, wall / 10, 1e-9)
+    iterations = max(1, round(SAMPLE_SECONDS / call)) if repeatable else 1
+    sample = call * iterations
     least = 1 if sample > 5.0 else 2
     return Plan(max(least, min(MAX_ROUNDS, round(block_seconds / sample))), iterations)
 
@@ -114,9 +121,11 @@ class Speedup:
 
         expected: a value (tensor, array, number, nested list, tuple or mapping of them), or a
             check that raises where its argument is wrong and may return facts to keep.
-        work: how many items one call processes; `unit` names them in the plural.
+        work: how many items one call processes, all workers together; `unit` names them in the
+            plural.
         setup: called before every call and outside the timing; may return (args, kwargs).
-        cpus: CPUs that the arm asks for; by default the product of its worker parameters.
+        cpus: CPUs that the arm asks for; by default the product of its worker parameters, times
+            torch's intra-op threads where the result is a tensor and no parameter is `threads`.
         tolerance: None for equality; {"rtol": ..., "atol": ...}; or a function from the expected
             value to the largest allowed |difference|.
 
@@ -125,8 +134,8 @@ class Speedup:
         """
         __tracebackhide__ = True
         allowed = tolerance_of(tolerance)
-        if work is not None and not work > 0:
-            raise ValueError(f"work must be above 0 {unit}, got {work!r}")
+        if work is not None and not 0 < work < math.inf:
+            raise ValueError(f"work must be above 0 {unit} and finite, got {work!r}")
         if cpus is not None and cpus < 1:
             raise ValueError(f"cpus must be at least 1, got {cpus!r}")
 
@@ -141,7 +150,7 @@ class Speedup:
 
         timer = self._benchmark._timer
         try:
-            first, seconds = self._together(lambda: _timed(timer, function, args, setup))
+            first, seconds = self._together(lambda: _timed(timer, awaited(function), args, setup))
             before = self._together(lambda: checked(first))
         except BaseException:
             # It was used, though nothing was timed: pytest-benchmark need not warn.
@@ -149,36 +158,33 @@ class Speedup:
             raise
         device = device_of(function, first)
         call = synchronised(function, device)
-        plan = self._plan or self._agree(
-            plan_rounds(
-                self._steady_seconds(call, args, setup),
-                repeatable=setup is None,
-                block_seconds=self._block_seconds,
-            )
-        )
+        plan = self._plan or self._plan_for(call, args, setup)
         result, ranks = self._measure(call, args, setup, plan)
         after = self._together(lambda: checked(result))
         probe = getattr(function, "threads", None)
+        threads = dict(probe() if callable(probe) else pool_threads())
         self._keep(
             Taken(
                 plan=plan,
-                work=work,
-                unit=unit,
-                cpus=cpus,
-                proof=_weaker(before, after),
-                threads=probe() if callable(probe) else pool_threads(),
+                # NumPy's numbers are no JSON.
+                work=None if work is None else float(work),
+                unit=str(unit),
+                cpus=None if cpus is None else int(cpus),
+                proof=before.together(after),
+                threads=threads,
+                intra_op=threads.get("torch", 1) if computes_on_cpu(result) else 1,
                 device=device,
                 first_call=seconds,
-                facts=dict(getattr(function, "facts", None) or {}),
+                facts=plain_facts(getattr(function, "facts", None) or {}),
                 ranks=ranks,
             )
         )
         return result
 
-    def _steady_seconds(
+    def _plan_for(
         self, call: Callable[..., Any], args: tuple[Any, ...], setup: Callable[[], Any] | None
-    ) -> float:
-        """Seconds of a warm call, from as many calls as a clock needs to tell them.
+    ) -> Plan:
+        """The plan for a warm call, timed as often as a clock needs to tell its seconds.
 
         Rank 0's clock decides: a collective call has to be made equally often on every rank.
         """
@@ -189,9 +195,16 @@ class Speedup:
 
         calls = 1
         while True:
-            total = self._agree(self._together(lambda n=calls: some(n)))  # type: ignore[misc]
-            if total >= SAMPLE_SECONDS / 20 or calls >= 4096:
-                return float(total / calls)
+            began = time.perf_counter()
+            total = self._together(lambda n=calls: some(n))  # type: ignore[misc]
+            total, wall = self._agree((total, time.perf_counter() - began))
+            if total >= SAMPLE_SECONDS / 20 or wall >= SAMPLE_SECONDS or calls >= 4096:
+                return plan_rounds(
+                    total / calls,
+                    repeatable=setup is None,
+                    block_seconds=self._block_seconds,
+                    wall=wall / calls,
+                )
             calls *= 8
 
     def _agree(self, value: Any) -> Any:
@@ -273,18 +286,6 @@ def _timed(
     start = timer()
     result = function(*args, **kwargs)
     return result, timer() - start
-
-
-def _weaker(before: Proof, after: Proof) -> Proof:
-    """What both proofs together show: the larger error, and every bit only if both times."""
-    errors = [p.max_abs_error for p in (before, after) if p.max_abs_error is not None]
-    return Proof(
-        bitwise=before.bitwise and after.bitwise,
-        max_abs_error=max(errors, default=None),
-        tolerance=after.tolerance,
-        check=after.check,
-        facts=after.facts,
-    )
 
 
 __all__ = ["Plan", "ProofError", "Speedup", "Taken", "Team", "plan_rounds"]

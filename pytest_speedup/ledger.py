@@ -7,16 +7,16 @@ records of its passes are taken out of pytest-benchmark's list here and one come
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from pytest_benchmark.session import BenchmarkSession
-from pytest_benchmark.stats import Metadata
+from pytest_benchmark.stats import Metadata, Stats
 
 from pytest_speedup.marks import Mark, reference_arms
 from pytest_speedup.outcomes import Ended
-from pytest_speedup.records import SCHEMA
+from pytest_speedup.records import SCHEMA, Proof
 
 if TYPE_CHECKING:
     from pytest_speedup.fixture import Taken
@@ -31,9 +31,16 @@ class Turns:
     item: pytest.Item
     mark: Mark
     blocks: list[list[float]] = field(default_factory=list)
-    repeat: list[list[float]] = field(default_factory=list)
+    repeat: list[list[float] | None] = field(default_factory=list)
+    """None for a pass before this arm became the reference."""
+    started: list[float] = field(default_factory=list)
+    """Seconds from the run's first turn to each pass' turn."""
     ranks: list[list[list[float]]] = field(default_factory=list)
+    turns: int = 0
+    """Turns that passed, with those that are told in `repeat`."""
     taken: Taken | None = None
+    proof: Proof | None = None
+    """What the proofs of all turns show together."""
     first_call: float | None = None
     bench: Metadata | None = None
     """pytest-benchmark's record of the latest pass."""
@@ -67,10 +74,7 @@ class Ledger:
     """What the fixture left during this turn."""
 
     def substitute(self, nodeid: str) -> str | None:
-        """Where a group's reference arm is out, the arm that becomes it; None where all is well.
-
-        Of use in the first pass alone: an arm has to be the reference in all passes or none.
-        """
+        """Where a group's reference arm is out, the arm that becomes it; None where all is well."""
         lost = self.arms[nodeid]
         if not lost.out or not self.runs_twice(nodeid):
             return None
@@ -95,15 +99,24 @@ class Ledger:
         """Whether the arm is its group's reference: its second turn shows the noise floor."""
         return self.references.get(self.arms[nodeid].mark.group) == nodeid
 
-    def keep(self, turns: Turns, benches: list[Metadata]) -> None:
-        """Add what one good turn measured: the last block of `benches`, and the fixture's word."""
+    def keep(self, turns: Turns, benches: list[Metadata], started: float) -> None:
+        """Add what one good turn measured: the last block of `benches`, and the fixture's word.
+
+        The turn began `started` seconds after the run's first one.
+        """
+        turns.turns += 1
         bench = benches[-1] if benches else None
         if bench is None or not bench.stats.data:
             return
+        if self.taken is not None:
+            proof = self.taken.proof
+            turns.proof = proof if turns.proof is None else turns.proof.together(proof)
         block = [float(seconds) for seconds in bench.stats.data]
         if self.is_repeat:
+            turns.repeat += [None] * (self.passes_done - len(turns.repeat))
             turns.repeat.append(block)
             return
+        turns.started.append(started)
         turns.blocks.append(block)
         turns.bench = bench
         turns.taken = self.taken
@@ -131,28 +144,29 @@ class Ledger:
         for turns in self.arms.values():
             if turns.out:
                 continue
-            if turns.bench is None:
+            if turns.bench is None and not turns.turns:
                 if self.incomplete is not None:
                     self.drop(turns, Ended("interrupted", self.incomplete))
                 continue
-            turns.bench.stats.data = [second for block in turns.blocks for second in block]
+            timed = len(turns.blocks) + sum(block is not None for block in turns.repeat)
+            if turns.bench is None or timed < turns.turns:
+                # Block i would no longer be from pass i, as every ratio takes for granted.
+                self.drop(turns, Ended("skipped", f"timed in {timed} of {turns.turns} turns"))
+                continue
+            # Afresh, for a test that asked for a statistic in its last turn had that one cached.
+            turns.bench.stats = Stats()  # type: ignore[no-untyped-call]
+            turns.bench.stats.data += [second for block in turns.blocks for second in block]
             turns.bench.group = turns.bench.group or turns.mark.group
             turns.bench.extra_info["speedup"] = self.arm_json(turns)
             session.benchmarks.append(turns.bench)
 
     def arm_json(self, turns: Turns) -> Json:
         """`extra_info["speedup"]` of one arm; see `records.Arm` for the fields."""
-        mark, taken = turns.mark, turns.taken
-        cpus = taken.cpus if taken is not None and taken.cpus is not None else mark.cpus
-        proof = None
+        mark, taken, proof = turns.mark, turns.taken, turns.proof
+        cpus = mark.cpus
         if taken is not None:
-            proof = {
-                "bitwise": taken.proof.bitwise,
-                "max_abs_error": taken.proof.max_abs_error,
-                "tolerance": taken.proof.tolerance,
-                "check": taken.proof.check,
-                "facts": dict(taken.proof.facts),
-            }
+            told = "threads" in mark.params
+            cpus = taken.cpus or mark.cpus * (1 if told else taken.intra_op)
         return {
             "schema": SCHEMA,
             "strategy": mark.strategy,
@@ -164,11 +178,13 @@ class Ledger:
             "scaling": mark.scaling,
             "cpus": cpus,
             "oversubscribed": cpus > self.usable_cpus,
-            "serial": mark.serial and cpus == 1 and (taken is None or taken.device == "cpu"),
+            "serial": mark.serial and cpus == 1,
             "blocks": turns.blocks,
             "repeat": turns.repeat or None,
+            "started": turns.started,
+            "iterations": None if taken is None else taken.plan.iterations,
             "ranks": turns.ranks or None,
-            "verified": proof,
+            "verified": None if proof is None else asdict(proof),
             "threads": None if taken is None else dict(taken.threads),
             "device": "cpu" if taken is None else taken.device,
             "first_call": turns.first_call,

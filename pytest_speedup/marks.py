@@ -30,6 +30,8 @@ class Mark:
     scaling: str
     serial: bool
     params: Mapping[str, object]
+    test: str = ""
+    """The test's node id without its parameters: two files of one group may name a test alike."""
 
     @property
     def counts_workers(self) -> bool:
@@ -61,7 +63,7 @@ class Mark:
     def series(self) -> tuple[object, ...]:
         """What the arms share that differ only along the axis."""
         others = sorted((k, str(v)) for k, v in self.params.items() if k != self.axis)
-        return (self.group, self.strategy, self.axis, self.scaling, tuple(others))
+        return (self.group, self.test, self.strategy, self.axis, self.scaling, tuple(others))
 
 
 def _is_count(value: object) -> bool:
@@ -109,23 +111,25 @@ def _read_mark(item: pytest.Item) -> Mark:
         )
     callspec = getattr(item, "callspec", None)
     params: Mapping[str, object] = callspec.params if callspec is not None else {}
-    if axis is not None and axis not in params:
+    if axis is not None and not (isinstance(axis, str) and axis in params):
         have = ", ".join(params) or "none"
         raise pytest.UsageError(
             f"{where}: the marker names the axis {axis!r}, but the test is not parametrized over "
             f"it; its parameters: {have}"
         )
     function = getattr(item, "originalname", None) or item.name.partition("[")[0]
+    test = where if callspec is None else where.removesuffix(f"[{callspec.id}]")
     benchmark = item.get_closest_marker("benchmark")
     group = benchmark.kwargs.get("group") if benchmark is not None else None
     return Mark(
         strategy=function.removeprefix("test_"),
-        group=group or where.partition("[")[0],
+        group=group or test,
         axis=axis,
         base=base,
         scaling=scaling,
         serial=bool(serial),
         params=params,
+        test=test,
     )
 
 
@@ -140,7 +144,7 @@ def resolve_bases(marks: Mapping[str, Mark], *, narrowed: bool) -> dict[str, Mar
     by_strategy: dict[tuple[str, str], list[str]] = {}
     for nodeid, mark in marks.items():
         by_strategy.setdefault((mark.group, mark.strategy), []).append(nodeid)
-        if mark.axis is not None and mark.value == 1 and mark.value is not True:
+        if isinstance(mark.value, int | float) and mark.value == 1 and mark.value is not True:
             by_series[mark.series()] = nodeid
     resolved = {}
     for nodeid, mark in marks.items():

@@ -5,6 +5,7 @@ Kept in `config.stash`, so that nothing hangs on `config` and nothing is global.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,8 +20,8 @@ from pytest_speedup.ledger import Ledger
 from pytest_speedup.machine import describe
 from pytest_speedup.marks import Mark, is_arm, read_marks, reference_arms, resolve_bases
 from pytest_speedup.options import Options
-from pytest_speedup.outcomes import Outcome, outcome_of, shared_outcome
-from pytest_speedup.passes import Passes
+from pytest_speedup.outcomes import Outcome, fail_for_subtests, outcome_of, shared_outcome
+from pytest_speedup.passes import Passes, sigterm_as_ctrl_c
 from pytest_speedup.progress import Progress
 
 if TYPE_CHECKING:
@@ -67,8 +68,9 @@ class Measuring:
     @property
     def measures(self) -> bool:
         """Whether arms are timed: benchmarks are on, and this is no dry run."""
-        option = self.config.option
-        dry = option.collectonly or option.setupplan or option.setuponly
+        dry = any(
+            self.config.getoption(name, False) for name in ("collectonly", "setupplan", "setuponly")
+        )
         return bool(self.marks) and not (dry or self.benchmarks.disabled or self.benchmarks.skip)
 
     @property
@@ -97,12 +99,14 @@ class Measuring:
             mine.pop("load_1min", None)
             machine["speedup"] = mine
 
-    def heading(self, items: Sequence[pytest.Item]) -> str:
-        """One line on how this session is going to measure."""
+    def heading(self, items: Sequence[pytest.Item]) -> str | None:
+        """One line on how this session is going to measure; None where every arm was deselected."""
         arms = sum(item.nodeid in self.marks for item in items)
+        if not arms:
+            return None
         return (
-            f"speedup: {arms} arms in {self.options.passes} passes, order by seed {self.seed}, "
-            f"{self.usable_cpus} usable CPUs"
+            f"speedup: {arms} arms in {self.options.passes} passes, "
+            f"order by seed {self.options.seed}, {self.usable_cpus} usable CPUs"
         )
 
     def is_active(self, item: pytest.Item) -> bool:
@@ -155,13 +159,13 @@ class Measuring:
             marks,
             references=reference_arms(marks),
             passes=self.options.passes,
-            seed=self.seed,
+            seed=self.options.seed,
             usable_cpus=self.usable_cpus,
             load=self.load,
             world_size=1 if self.world is None else self.world.size,
         )
         reporter = self.config.pluginmanager.get_plugin("terminalreporter")
-        Passes(
+        passes = Passes(
             session,
             self.ledger,
             self.benchmarks,
@@ -169,15 +173,10 @@ class Measuring:
             self.is_active,
             Progress(reporter, self.options.passes),
             self._within_time,
-        ).run()
-
-    @property
-    def seed(self) -> int:
-        """The same on every rank."""
-        if self.world is None:
-            return self.options.seed
-        seed: int = self.world.bcast(self.options.seed)
-        return seed
+        )
+        # One rank alone would leave the others in a collective; their launcher ends them all.
+        with contextlib.nullcontext() if self.together else sigterm_as_ctrl_c():
+            passes.run()
 
     def _within_time(self, spent: float, next_pass: float) -> bool:
         """Whether there is time for another pass; rank 0 decides."""
@@ -203,8 +202,11 @@ class Measuring:
         self, item: pytest.Item, following: pytest.Item | pytest.Collector | None
     ) -> list[pytest.TestReport]:
         self.holding = []
+        failed_before = item.session.testsfailed
         try:
             item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
+            if item.session.testsfailed > failed_before:
+                fail_for_subtests(self.holding)
             return self.holding
         finally:
             self.holding = None
@@ -233,6 +235,11 @@ class Measuring:
                 team = self.world.team(comm, request.node.nodeid, self.options.timeout)
 
         def keep(taken: Taken) -> None:
+            if known is not None and (known.work, known.unit) != (taken.work, taken.unit):
+                raise ValueError(
+                    f"work was {known.work} {known.unit} in an earlier pass and is {taken.work} "
+                    f"{taken.unit} now; an arm has to process as many items in every pass"
+                )
             if ledger is not None:
                 ledger.taken = taken
 

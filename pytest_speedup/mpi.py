@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -86,6 +87,19 @@ def silence(config: pytest.Config, world: World | None) -> None:
             plugins.unregister(name=name)
 
 
+def refuse_together(world: World | None, check: Callable[[], None]) -> None:
+    """Raise the pytest.UsageError of rank 0's check on every rank, so that all end with it."""
+    refused = None
+    try:
+        check()
+    except pytest.UsageError as error:
+        refused = str(error)
+    if world is not None and world.size > 1:
+        refused = world.bcast(refused)
+    if refused is not None:
+        raise pytest.UsageError(refused)
+
+
 def parametrize_ranks(metafunc: pytest.Metafunc, state: Measuring) -> None:
     """Sweep a test with the fixture `comm` over ranks, unless it says which itself."""
     if not {"comm", "ranks"} <= set(metafunc.fixturenames):
@@ -129,7 +143,10 @@ def select(config: pytest.Config, state: Measuring, items: list[pytest.Item]) ->
     Raises pytest.UsageError where ranks collected different tests.
     """
     world = state.world
-    if world is None or world.size == 1 or not state.marks:
+    if world is None or world.size == 1:
+        return
+    told = world.agree((bool(state.marks), _collection_error(config)), doing="collection")
+    if not any(has_arms for has_arms, _ in told):
         return
     staying: list[pytest.Item] = []
     leaving: list[pytest.Item] = []
@@ -142,14 +159,28 @@ def select(config: pytest.Config, state: Measuring, items: list[pytest.Item]) ->
     mine: dict[str, Any] = {item.nodeid: item for item in staying}
     alike = world.agree(sorted(order) == sorted(mine), doing="collection", timeout=60.0)
     if not all(alike):
+        other = alike.index(False)
+        failed = [
+            f"; rank {rank} failed at {told[rank][1]}" for rank in (0, other) if told[rank][1]
+        ]
         raise pytest.UsageError(
-            f"rank {alike.index(False)} collected other tests than rank 0; all ranks have to "
+            f"rank {other} collected other tests than rank 0{''.join(failed)}; all ranks have to "
             f"collect the same (-p no:randomly, and parameters that are alike on all hosts)"
         )
     items[:] = [mine[nodeid] for nodeid in order]
 
 
+def _collection_error(config: pytest.Config) -> str | None:
+    """What this rank, whose terminal may be silent, failed to collect first, and why."""
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    for report in reporter.stats.get("error", ()) if reporter is not None else ():
+        lines = report.longreprtext.splitlines()
+        reason = next((line for line in lines if line.startswith("E ")), "").removeprefix("E")
+        return f"{report.nodeid}: {reason.strip()}"
+    return None
+
+
 def share_exit_status(session: pytest.Session, world: World | None) -> None:
     """End every rank with rank 0's exit status: ranks that sat out saw fewer tests."""
-    if world is not None and world.size > 1 and session.exitstatus in (0, 1, 5):
+    if world is not None and world.size > 1:
         session.exitstatus = world.bcast(int(session.exitstatus))

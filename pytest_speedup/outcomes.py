@@ -68,6 +68,13 @@ def shared_outcome(
     return Outcome(reports, _first(everyone, "failed") or _first(everyone, "skipped"))
 
 
+def fail_for_subtests(reports: Sequence[pytest.TestReport]) -> None:
+    """Fail a test whose subtests failed: these are reported on their own, and it as passed."""
+    for report in reports:
+        if report.when == "call" and report.passed:
+            report.outcome, report.longrepr = "failed", "contains failed subtests"
+
+
 def _first(everyone: Sequence[Ended | None], kind: str) -> Ended | None:
     """The first rank's end of this kind; of failures one that is not the echo of another rank's."""
     found = [(rank, e) for rank, e in enumerate(everyone) if e is not None and e.kind == kind]

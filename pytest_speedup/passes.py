@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import random
+import signal
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -70,6 +72,7 @@ class Passes:
         self._is_active = is_active
         self._progress = progress
         self._within_time = within_time
+        self._began = 0.0
 
     def run(self) -> None:
         """Run every pass, then log each arm's reports once, in collection order.
@@ -78,19 +81,8 @@ class Passes:
         marked incomplete.
         """
         ledger = self._ledger
-        started = time.monotonic()
-        before_last = started
         try:
-            for number in range(ledger.passes):
-                now = time.monotonic()
-                if number and not self._within_time(now - started, now - before_last):
-                    break
-                before_last = now
-                self._run_pass(number)
-                ledger.passes_done = number + 1
-                if all(turns.out for turns in ledger.arms.values()):
-                    ledger.passes_done = ledger.passes  # nothing is left out by ending here
-                    break
+            self._run_passes()
         except BaseException as error:
             ledger.incomplete = _ending(error, ledger)
             raise
@@ -100,6 +92,20 @@ class Passes:
             ledger.close(self._benchmarks)
             for turns in ledger.arms.values():
                 self._log(turns)
+
+    def _run_passes(self) -> None:
+        ledger = self._ledger
+        started = before_last = self._began = time.monotonic()
+        for number in range(ledger.passes):
+            now = time.monotonic()
+            if number and not self._within_time(now - started, now - before_last):
+                break
+            before_last = now
+            self._run_pass(number)
+            ledger.passes_done = number + 1
+            if all(turns.out for turns in ledger.arms.values()):
+                ledger.passes_done = ledger.passes  # nothing is left out by ending here
+                break
 
     def _run_pass(self, number: int) -> None:
         ledger = self._ledger
@@ -116,7 +122,7 @@ class Passes:
             with _shown_once(item.config, shown=number > 0 or turn.repeat):
                 self._take(turn, item.parent if following is item else following)
             self._stop_if_asked()
-            if number == 0 and (substitute := ledger.substitute(turn.nodeid)) is not None:
+            if (substitute := ledger.substitute(turn.nodeid)) is not None:
                 turns.append(Turn(substitute, repeat=True))
             if following is item and ledger.arms[turn.nodeid].out:
                 # It was to run again at once and kept its module's fixtures; now others follow.
@@ -138,6 +144,7 @@ class Passes:
         turns = ledger.arms[turn.nodeid]
         ledger.current, ledger.is_repeat, ledger.taken = turns, turn.repeat, None
         already = len(self._benchmarks.benchmarks)
+        began = time.monotonic()
         try:
             outcome = self._run_item(turns.item, nextitem)
         finally:
@@ -148,7 +155,8 @@ class Passes:
             spent = turns.durations.get(report.when, 0.0) + report.duration
             turns.durations[report.when] = spent
         if outcome.ended is None:
-            ledger.keep(turns, [bench for bench in benches if not bench.has_error])
+            good = [bench for bench in benches if not bench.has_error]
+            ledger.keep(turns, good, began - self._began)
             return
         ledger.drop(turns, outcome.ended)
         if outcome.ended.kind == "failed":
@@ -175,6 +183,19 @@ class Passes:
 
 
 @contextlib.contextmanager
+def sigterm_as_ctrl_c() -> Iterator[None]:
+    """Let SIGTERM, by which CI ends a job, keep what was measured, as Ctrl-C does."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextlib.contextmanager
 def _shown_once(config: pytest.Config, *, shown: bool) -> Iterator[None]:
     """Keep `--setup-show` quiet about a turn of a test that it has shown already."""
     asked = config.option.setupshow
@@ -191,4 +212,4 @@ def _ending(error: BaseException, ledger: Ledger) -> str:
         return f"interrupted {where}"
     if isinstance(error, pytest.Session.Failed | pytest.Session.Interrupted):
         return f"{error} {where}"
-    return f"ended by {type(error).__name__} {where}"
+    return f"ended by {str(error) or type(error).__name__} {where}"

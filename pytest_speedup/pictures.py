@@ -13,6 +13,7 @@ from pytest_speedup import figures, wording
 from pytest_speedup.analysis import ArmResult, SeriesResult
 from pytest_speedup.fields import visible
 from pytest_speedup.layers import Layer, framed, paged, scaled
+from pytest_speedup.series import is_number
 from pytest_speedup.sheet import Frame
 from pytest_speedup.strategies import strategies
 
@@ -189,7 +190,7 @@ def _scaling_point(row: ArmResult) -> figures.Point:
 def _place(row: ArmResult) -> float | None:
     """Where an arm stands on its axis; None where that is no number."""
     place = row.arm.params.get(row.arm.axis or "")
-    return None if isinstance(place, bool) or not isinstance(place, (int, float)) else place
+    return place if isinstance(place, (int, float)) and is_number(place) else None
 
 
 def _rate_points(rows: Sequence[ArmResult], size: float) -> Iterator[figures.Point]:

@@ -5,10 +5,12 @@ A session without the marker and the fixture `speedup` is left as it is: no outp
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Generator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from pytest_benchmark import plugin as benchmark_plugin
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from pytest_speedup import mpi, options, saving
@@ -40,8 +42,14 @@ def pytest_configure(config: pytest.Config) -> None:
         "arm; axis names the parameter that counts workers or batch items, base the strategy that "
         "the relative speedup is told against; serial=False keeps it from being the serial base.",
     )
+    if not config.pluginmanager.is_registered(benchmark_plugin):
+        # Switched off with `-p no:benchmark`; without it there is nothing to measure with.
+        config.pluginmanager.unregister(sys.modules[__name__])
+        return
     given = options.read_options(config)
     world = mpi.start_world(config, given)
+    if world is not None:
+        given = world.bcast(given)
     config.stash[STATE] = Measuring(config, given, world)
 
 
@@ -49,7 +57,7 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_sessionstart(session: pytest.Session) -> None:
     state = state_of(session.config)
     mpi.silence(session.config, state.world)
-    saving.check_destinations(state.benchmarks)
+    mpi.refuse_together(state.world, lambda: saving.check_destinations(state.benchmarks))
     state.stored_before = saving.stored_runs(state.benchmarks)
 
 
@@ -134,9 +142,10 @@ def pytest_benchmark_update_json(config: pytest.Config, output_json: dict[str, A
 def pytest_benchmark_group_stats(
     config: pytest.Config, benchmarks: list[dict[str, Any]]
 ) -> Generator[None, Any, Any]:
-    """Leave our arms to our own table, unless pytest-benchmark was asked to compare them."""
+    """Leave our arms to our own table, unless pytest-benchmark was asked to show them its way."""
     state = state_of(config)
-    if not (state.benchmarks.compare or state.benchmarks.histogram):
+    asked = state.benchmarks
+    if not (asked.compare or asked.histogram or asked.cprofile_sort_by):
         benchmarks[:] = [b for b in benchmarks if "speedup" not in b["extra_info"]]
     return (yield)
 
@@ -146,6 +155,8 @@ def pytest_sessionfinish(session: pytest.Session) -> Generator[None]:
     state = state_of(session.config)
     if state.ledger is not None and state.ledger.incomplete is not None:
         saving.spare_earlier_result(state.benchmarks)
+    if state.ledger is not None:
+        saving.save_whole_or_not(session, state)
     result = yield
     mpi.share_exit_status(session, state.world)
     return result

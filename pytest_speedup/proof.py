@@ -93,12 +93,10 @@ def prove(actual: object, expected: object, tolerance: Tolerance) -> Proof:
     """
     __tracebackhide__ = True
     if callable(expected) and not _is_tensor(expected):
-        verdict = expected(actual)
-        if verdict is False:
-            name = getattr(expected, "__name__", "the check")
-            raise ProofError(f"{name} returned False for a result of {_kind(actual)}")
-        facts = dict(verdict) if isinstance(verdict, Mapping) else {}
+        facts = _facts(expected(actual), getattr(expected, "__name__", "the check"), actual)
         error = facts.pop("max_abs_error", None)
+        if error is not None and not 0.0 <= float(error) < math.inf:
+            raise ProofError(f"the check tells of a largest error of {error!r}")
         return Proof(
             bitwise=False,
             max_abs_error=None if error is None else float(error),
@@ -115,6 +113,37 @@ def prove(actual: object, expected: object, tolerance: Tolerance) -> Proof:
         check=False,
         facts={},
     )
+
+
+def _facts(verdict: object, name: str, actual: object) -> dict[str, float | int | str]:
+    """What a check's answer says beside that the result is right; ProofError where it says no.
+
+    Only a plain yes is one: a NumPy or torch boolean counts as Python's, any other answer could
+    mean either.
+    """
+    __tracebackhide__ = True
+    if verdict is None:
+        return {}
+    if isinstance(verdict, Mapping):
+        return plain_facts(verdict)
+    kind = str(getattr(verdict, "dtype", type(verdict).__name__))
+    if kind not in ("bool", "torch.bool") or getattr(verdict, "shape", ()) != ():
+        raise ProofError(
+            f"{name} returned {_kind(verdict)}; a check raises where the result is wrong, or "
+            f"returns True or False, and may return a mapping of facts"
+        )
+    if not verdict:
+        raise ProofError(f"{name} returned False for a result of {_kind(actual)}")
+    return {}
+
+
+def plain_facts(facts: Mapping[Any, Any]) -> dict[str, float | int | str]:
+    """Facts as JSON can hold them: numbers of NumPy and torch as Python's, all else as text."""
+    plain: dict[str, float | int | str] = {}
+    for name, fact in facts.items():
+        value = fact.item() if getattr(fact, "shape", None) == () else fact
+        plain[str(name)] = value if isinstance(value, (float, int, str)) else str(value)
+    return plain
 
 
 def _is_tensor(value: object) -> bool:

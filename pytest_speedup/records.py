@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pytest_speedup.fields import Field, FieldError, visible
@@ -36,6 +36,15 @@ class Proof:
     """Whether a check of one's own decided, rather than a comparison value by value."""
     facts: Mapping[str, float | int | str]
     """What a check of one's own reported, for example {"top1": 0.998}."""
+
+    def together(self, later: Proof) -> Proof:
+        """What two proofs show together: the larger error, and every bit only if both times."""
+        errors = [p.max_abs_error for p in (self, later) if p.max_abs_error is not None]
+        return replace(
+            later,
+            bitwise=self.bitwise and later.bitwise,
+            max_abs_error=max(errors, default=None),
+        )
 
 
 @dataclass(frozen=True)
@@ -67,8 +76,15 @@ class Arm:
     """Whether it may be the group's serial base: one CPU, full precision."""
     blocks: tuple[Block, ...]
     """One block per pass, in order; block i of every arm of a run is from pass i."""
-    repeat: tuple[Block, ...] | None
-    """The second, identical turn of the group's base arm in each pass: the noise floor."""
+    repeat: tuple[Block | None, ...] | None
+    """The second, identical turn of the group's base arm in each pass: the noise floor.
+
+    None for a pass before the arm took this over from one that was lost.
+    """
+    started: tuple[float, ...] | None
+    """Seconds from the run's first turn to this arm's turn of each pass."""
+    iterations: int | None
+    """Calls in each timed round, whose seconds are divided by it."""
     ranks: tuple[tuple[tuple[float, ...], ...], ...] | None
     """Seconds [pass][round][rank] of an MPI arm."""
     proof: Proof | None
@@ -238,7 +254,7 @@ def _arm(benchmark: Field) -> Arm:
     ours = Field(benchmark["extra_info"]["speedup"].value, f"{benchmark.place} ({visible(name)})")
     _check_schema(ours)
     ranks, verified, threads = map(ours.optional, ("ranks", "verified", "threads"))
-    repeat = ours.optional("repeat")
+    repeat, started, iterations = map(ours.optional, ("repeat", "started", "iterations"))
     blocks = ours["blocks"].blocks()
     if not blocks:
         ours["blocks"].refuse("a list with at least one pass")
@@ -258,7 +274,9 @@ def _arm(benchmark: Field) -> Arm:
         oversubscribed=ours["oversubscribed"].flag(),
         serial=ours["serial"].flag(),
         blocks=blocks,
-        repeat=(repeat.blocks() or None) if repeat else None,
+        repeat=_repeat(repeat) if repeat else None,
+        started=tuple(each.error() for each in started.items()) if started else None,
+        iterations=iterations.count(1) if iterations else None,
         ranks=_ranks(ranks, blocks) if ranks else None,
         proof=_proof(verified) if verified else None,
         threads={key: threads[key].count(0) for key in threads.mapping()} if threads else None,
@@ -266,6 +284,10 @@ def _arm(benchmark: Field) -> Arm:
         first_call=ours.optional_positive("first_call"),
         facts=_facts(ours),
     )
+
+
+def _repeat(field: Field) -> tuple[Block | None, ...] | None:
+    return tuple(each.block() if each.value is not None else None for each in field.items()) or None
 
 
 def _ranks(field: Field, blocks: tuple[Block, ...]) -> tuple[tuple[tuple[float, ...], ...], ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pytest_speedup.analysis import analyse
+from pytest_speedup.fields import encodable
 from pytest_speedup.measuring import Measuring
 from pytest_speedup.records import RecordError, Run, read_run, run_from_json
 from pytest_speedup.saving import saved_files
@@ -58,9 +59,14 @@ def summarise(state: Measuring, reporter: pytest.TerminalReporter) -> None:
     if state.benchmarks.quiet:
         return
     width = max(80, min(reporter._tw.fullwidth, 140)) if reporter.isatty else 100
-    text = render(analyse(this_run(state)), width=width, color=reporter._tw.hasmarkup)
-    for line in text.splitlines():
-        reporter.write_line(line)
+    try:
+        text = render(analyse(this_run(state)), width=width, color=reporter._tw.hasmarkup)
+    except RecordError as error:
+        state.problems.append(f"no tables: {error}")
+    else:
+        encoding = getattr(reporter._tw._file, "encoding", None) or "utf-8"
+        for line in encodable(text, encoding).splitlines():
+            reporter.write_line(line)
     for problem in state.problems:
         reporter.write_line(problem, yellow=True)
     if state.files:

@@ -149,6 +149,9 @@ def findings(view: View) -> Iterator[str]:
         yield f"apart from the times: {_several(told)}"
     for reason in wording.by_reason((view.called(row.arm), why) for row, why in _lost(view.rows)):
         yield f"no relative speedup: {reason}"
+    mismatches = ((view.called(r.arm), r.no_efficiency) for r in view.rows if r.no_efficiency)
+    for reason in wording.by_reason(mismatches):
+        yield f"no efficiency: {reason}"
     if any(row.absolute for row in view.rows):
         for reason in wording.by_reason(
             (view.called(row.arm), row.no_absolute) for row in view.rows if row.no_absolute

@@ -7,7 +7,8 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
-import numpy  # noqa: F401 - pytester forgets modules first imported inside; numpy loads only once
+# Before any run inside: pytester forgets what such a run imports first, and it loads only once.
+import numpy  # noqa: F401
 import pytest
 
 Measure = Callable[..., tuple[pytest.RunResult, dict[str, Any]]]
@@ -54,8 +55,10 @@ def measure(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Measu
         if source:
             pytester.makepyfile(test_suite=source, fake_clock=FAKE_CLOCK)
         with warnings.catch_warnings():
-            # The run inside is not to be judged by the filters of the run outside.
+            # The run inside is not to be judged by the filters of the run outside; it saves what
+            # it has, and some have nothing.
             warnings.simplefilter("default")
+            warnings.filterwarnings("ignore", message="Not saving anything")
             result = pytester.runpytest_inprocess("--benchmark-json=run.json", *options)
         saved = pytester.path / "run.json"
         return result, json.loads(saved.read_text()) if saved.exists() else {}

@@ -285,3 +285,36 @@ def test_groups_keep_their_order_and_their_bases_apart():
 def test_every_arm_is_in_exactly_one_series(exact):
     placed = [result.arm.fullname for series in exact.series for result in series.results]
     assert sorted(placed) == sorted(result.arm.fullname for result in exact.results)
+
+
+@pytest.mark.parametrize(
+    ("scaling_of", "work", "told"),
+    [("strong", 10, True), ("strong", 20, False), ("weak", 20, True), ("weak", 10, False)],
+)
+def test_work_that_contradicts_the_scaling_has_no_efficiency(scaling_of, work, told):
+    def arm(workers, work):
+        return arm_json(
+            f"test_pool[workers={workers}]",
+            steady(1.0),
+            params={"workers": workers},
+            axis="workers",
+            workers=workers,
+            cpus=workers,
+            work=work,
+            scaling=scaling_of,
+            base="bench/inference/test_made_up.py::test_pool[workers=1]",
+        )
+
+    group = group_of(arm(1, 10), arm(2, work))
+    two = group.results[1]
+    assert two.relative is not None
+    assert (two.efficiency is not None) is told
+    assert (two.no_efficiency is None) is told
+
+
+def test_a_noise_floor_that_another_arm_took_over_counts_the_passes_it_has():
+    group = group_of(
+        arm_json("test_a", [[1.0]] * 5, repeat=[None, None, [1.1], [1.1], [1.1]]),
+    )
+    assert group.noise.n == 3
+    assert group.noise.value == pytest.approx(1.1)

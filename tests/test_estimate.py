@@ -12,18 +12,20 @@ from pytest_speedup.estimate import (
     block_medians,
     differs,
     estimate_median,
-    median_interval,
     monotone,
     noise_reach,
     overlaps_one,
-    percentile,
-    percentile_samples,
     ratio,
     time,
 )
 
 SESSIONS = 500
 ROUNDS = 5
+
+
+def median_interval(values, confidence=0.95):
+    estimate = estimate_median(values, confidence)
+    return None if estimate.low is None else (estimate.low, estimate.high)
 
 
 def interval(value: float, low: float, high: float) -> Estimate:
@@ -163,32 +165,6 @@ def test_times_without_pairing_would_miss_the_ratio_of_a_drifting_machine():
     one_after_the_other = np.median(speed[3:]) / np.median(speed[:2])
     assert one_after_the_other > 1.1
     assert ratio(slow, fast).value == pytest.approx(2)
-
-
-@pytest.mark.parametrize(("q", "samples"), [(0.90, 64), (0.95, 130), (0.99, 662)])
-def test_percentile_needs_the_samples_that_the_binomial_asks_for(q, samples):
-    def chance_of_two_above(n):
-        return sum(math.comb(n, k) * (1 - q) ** k * q ** (n - k) for k in range(2, 40))
-
-    assert percentile_samples(q) == samples
-    assert chance_of_two_above(samples - 1) < 0.99 <= chance_of_two_above(samples)
-
-
-def test_percentile_is_an_observed_value():
-    values = list(range(100, 0, -1))
-    assert percentile(values, 0.9) == 90
-    assert percentile(list(range(1, 71)), 0.9) == 63
-
-
-def test_percentile_is_withheld_from_too_few_samples():
-    assert percentile(range(63), 0.9) is None
-    assert percentile(range(661), 0.99) is None
-
-
-@pytest.mark.parametrize("q", [0, 1, 90])
-def test_percentile_outside_zero_and_one_is_refused(q):
-    with pytest.raises(ValueError, match="between 0 and 1"):
-        percentile_samples(q)
 
 
 def test_an_interval_with_one_in_it_shows_no_difference():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
 from conftest import FAKED, Measure, timed
@@ -94,6 +96,7 @@ def test_expected_cannot_be_left_out(measure: Measure) -> None:
         ("speedup(lambda: 1 / 0, expected=1)", "division by zero"),
         ("speedup(lambda: spend(0.1), expected=lambda result: False)", "returned False"),
         ("speedup(lambda: 1, expected=1, work=0)", "work must be above 0"),
+        ("speedup(lambda: 1, expected=1, work=float('inf'))", "work must be above 0"),
         ("speedup(lambda: 1, expected=1, cpus=0)", "cpus must be at least 1"),
         ("speedup(lambda: 1, expected=1, tolerance=3)", "tolerance must be"),
     ],
@@ -184,3 +187,114 @@ def test_the_fixture_works_without_the_marker(measure: Measure) -> None:
     result, data = measure_body(measure, "speedup(lambda: spend(0.1), expected=None)")
     result.assert_outcomes(passed=1)
     assert data["benchmarks"][0]["group"] == "test_suite.py::test_x"
+
+
+def test_numbers_of_numpy_are_told_as_pythons(measure: Measure) -> None:
+    result, data = measure_body(
+        measure,
+        """
+import numpy as np
+def arm():
+    spend(0.1)
+arm.facts = {"seconds": np.float32(1.5)}
+speedup(arm, expected=None, work=np.prod((2, 3)), cpus=np.int64(1))
+""",
+    )
+    result.assert_outcomes(passed=1)
+    arm = timed(data)["test_x"]
+    assert (arm["work"], arm["cpus"], arm["facts"]) == (6, 1, {"seconds": 1.5})
+
+
+def test_the_weakest_proof_of_all_passes_is_kept(measure: Measure) -> None:
+    _, data = measure(
+        """
+        from fake_clock import spend
+        TURNS = []
+        def test_x(speedup):
+            TURNS.append(1)
+            off = 0.001 if len(TURNS) == 2 else 0.0
+            speedup(lambda: spend(0.1) or 1.0 + off, expected=1.0, tolerance={"atol": 0.01})
+        """,
+        *FAKED, "--speedup-passes=3",
+    )  # fmt: skip
+    verified = timed(data)["test_x"]["verified"]
+    assert verified["bitwise"] is False
+    assert verified["max_abs_error"] == pytest.approx(0.001)
+
+
+def test_the_first_call_lasts_until_its_device_is_done(
+    measure: Measure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.synchronize", lambda: sys.modules["fake_clock"].spend(0.2))
+    _, data = measure_body(
+        measure,
+        """
+def arm():
+    spend(0.001)  # launched
+arm.device = "cuda:0"
+speedup(arm, expected=None)
+""",
+    )
+    arm = timed(data)["test_x"]
+    assert arm["first_call"] == pytest.approx(0.201, rel=1e-3)
+    assert arm["blocks"][0][0] == pytest.approx(0.201, rel=1e-3)
+
+
+def test_an_arm_whose_work_changes_between_passes_is_red(measure: Measure) -> None:
+    result, data = measure(
+        """
+        from fake_clock import spend
+        TURNS = []
+        def test_x(speedup):
+            TURNS.append(1)
+            speedup(spend, 0.1, expected=None, work=10 * len(TURNS))
+        """,
+        *FAKED, "--speedup-passes=2",
+    )  # fmt: skip
+    result.assert_outcomes(failed=1)
+    assert not timed(data)
+    result.stdout.fnmatch_lines(
+        ["*work was 10.0 images in an earlier pass and is 20.0 images now*"]
+    )
+
+
+def test_torchs_own_threads_count_as_cpus_where_nobody_says_otherwise(measure: Measure) -> None:
+    _, data = measure(
+        """
+        import pytest
+        import torch
+        from fake_clock import spend
+        ONE = torch.ones(1)
+        @pytest.fixture(autouse=True)
+        def two_threads():
+            before = torch.get_num_threads()
+            torch.set_num_threads(2)
+            yield
+            torch.set_num_threads(before)
+        def test_tensor(speedup):
+            speedup(lambda: spend(0.1) or ONE, expected=ONE)
+        def test_number(speedup):
+            speedup(lambda: spend(0.1) or 1, expected=1)
+        @pytest.mark.speedup(axis="threads")
+        @pytest.mark.parametrize("threads", [1])
+        def test_told(speedup, threads):
+            speedup(lambda: spend(0.1) or ONE, expected=ONE)
+        @pytest.mark.speedup(axis="processes")
+        @pytest.mark.parametrize("processes", [3])
+        def test_each(speedup, processes):
+            speedup(lambda: spend(0.1) or ONE, expected=ONE)
+        def test_explicit(speedup):
+            speedup(lambda: spend(0.1) or ONE, expected=ONE, cpus=1)
+        """,
+        *FAKED, "--speedup-passes=1",
+    )  # fmt: skip
+    cpus = {name.removeprefix("test_"): arm["cpus"] for name, arm in timed(data).items()}
+    assert cpus == {
+        "tensor": 2, "number": 1, "told[threads=1]": 1, "each[processes=3]": 6, "explicit": 1,
+    }  # fmt: skip
+    assert not timed(data)["test_tensor"]["serial"]
+
+
+def test_a_clock_that_does_not_count_sleep_is_not_waited_for_ever() -> None:
+    plan = plan_rounds(1e-7, repeatable=True, block_seconds=0.4, wall=0.05)
+    assert plan.rounds * plan.iterations * 0.05 <= 10

@@ -109,6 +109,21 @@ def test_a_photograph_of_one_pixel_is_enough(tmp_path):
     assert load(tmp_path, n=2).shape == (2, 3, 16, 16)
 
 
+def test_a_photograph_of_a_hundred_megapixels_is_no_bomb(tmp_path, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 500)
+    two_colours().save(tmp_path / "large.png")  # 800 pixels: Pillow warns
+    assert load(tmp_path).shape == (1, 3, 16, 16)
+    two_colours(height=40).save(tmp_path / "large.png")  # 1600, over twice as many: it refuses
+    with pytest.raises(InputError, match=r"large\.png cannot be read .*pixels.*or smaller"):
+        load(tmp_path)
+
+
+def test_more_images_than_memory_holds_are_refused_at_once(tmp_path):
+    two_colours().save(tmp_path / "a.png")
+    with pytest.raises(InputError, match=r"--num-inferences 999999999: .*do not fit"):
+        load(tmp_path, n=999_999_999, size=1000)
+
+
 def cut_jpeg(path):
     two_colours(200, 200).save(path, "JPEG")
     path.write_bytes(path.read_bytes()[:600])
@@ -138,3 +153,18 @@ def test_a_folder_without_photographs_is_refused(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match="is a file"):
         photographs(tmp_path / "file")
+
+
+@pytest.mark.parametrize("name", ["x" * 5000, "null\0"])
+def test_a_folder_that_no_system_can_open_is_refused(tmp_path, name):
+    with pytest.raises(InputError, match=r"--images .*cannot be read"):
+        photographs(tmp_path / name)
+
+
+def test_a_folder_that_is_not_ones_own_is_refused(tmp_path, monkeypatch):
+    def forbidden(self):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(type(tmp_path), "iterdir", forbidden)  # root may read everything
+    with pytest.raises(InputError, match=r"cannot be read \(Permission denied\)"):
+        photographs(tmp_path)

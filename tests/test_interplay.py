@@ -167,3 +167,17 @@ def test_names_full_of_strange_characters_do_no_harm(
     pictures = [path.name for path in pytester.path.glob("run-*")]
     assert pictures
     assert all(re.fullmatch(r"[\w.-]+", name) for name in pictures)
+
+
+def test_pytest_benchmark_shows_the_profiles_of_our_arms(measure: Measure) -> None:
+    result, _ = measure(ARM, *FAKED, "--speedup-passes=1", "--benchmark-cprofile=cumtime")
+    result.assert_outcomes(passed=2)
+    result.stdout.fnmatch_lines(["*cProfile*", "test_suite.py::test_x?threads=1*"])
+
+
+def test_a_suite_runs_on_where_pytest_benchmark_is_switched_off(
+    pytester: pytest.Pytester,
+) -> None:
+    pytester.makepyfile("def test_x(): ...")
+    result = pytester.runpytest_inprocess("-p", "no:benchmark")
+    result.assert_outcomes(passed=1)

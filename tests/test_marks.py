@@ -124,3 +124,51 @@ def test_a_base_may_be_left_out_of_a_run_by_name(measure: Measure) -> None:
     result, data = measure("", *options, "-k", "second")
     result.assert_outcomes(passed=1, deselected=1)
     result.stdout.fnmatch_lines(["*not in this run*"])
+
+
+def test_tests_of_one_name_in_two_files_of_a_group_have_bases_of_their_own(
+    measure: Measure, pytester: pytest.Pytester
+) -> None:
+    source = """
+        import pytest
+        from fake_clock import spend
+        pytestmark = pytest.mark.benchmark(group="g")
+        @pytest.mark.speedup(axis="threads")
+        @pytest.mark.parametrize("threads", [1, 2])
+        def test_pool(speedup, threads):
+            speedup(spend, 0.1, expected=None)
+    """
+    pytester.makepyfile(test_other=source)
+    _, data = measure(source, *FAKED, "--speedup-passes=1")
+    bases = {b["fullname"]: b["extra_info"]["speedup"]["base"] for b in data["benchmarks"]}
+    assert len(bases) == 4
+    for fullname, base in bases.items():
+        assert base == fullname.partition("[")[0] + "[threads=1]"
+
+
+def test_an_axis_that_is_no_name_is_a_usage_error(measure: Measure) -> None:
+    result, _ = measure(
+        """
+        import pytest
+        @pytest.mark.speedup(axis=["threads"])
+        @pytest.mark.parametrize("threads", [1, 2])
+        def test_x(speedup, threads): ...
+        """
+    )
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*the marker names the axis ?'threads'?*"])
+
+
+def test_an_axis_may_hold_arrays(measure: Measure) -> None:
+    result, _ = measure(
+        """
+        import numpy as np
+        import pytest
+        @pytest.mark.speedup(axis="sizes")
+        @pytest.mark.parametrize("sizes", [np.array([1, 2])])
+        def test_x(speedup, sizes):
+            speedup(sizes.sum, expected=np.int64(3))
+        """,
+        "--benchmark-disable",
+    )
+    result.assert_outcomes(passed=1)

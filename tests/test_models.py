@@ -141,6 +141,32 @@ def test_missing_weights_are_refused(tmp_path):
         read_state(str(tmp_path))
 
 
+def test_weights_that_no_system_can_open_are_refused(tmp_path):
+    with pytest.raises(InputError, match=r"--weights .*cannot be read \(File name too long\)"):
+        read_state(str(tmp_path / ("x" * 5000)))
+
+
+def test_weights_that_are_not_ones_own_are_refused(tmp_path, monkeypatch):
+    def forbidden(self):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(type(tmp_path), "is_file", forbidden)  # root may read everything
+    with pytest.raises(InputError, match=r"cannot be read \(Permission denied\)"):
+        read_state(str(tmp_path / "lenet.pt"))
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [lambda t: t.to(torch.complex64), torch.Tensor.to_sparse, lambda t: t.to("meta")],
+    ids=["complex", "sparse", "meta"],
+)
+def test_weights_that_are_no_dense_real_numbers_are_refused(tmp_path, spoil):
+    state = {key: spoil(value) for key, value in lenet().state_dict().items()}
+    torch.save(state, tmp_path / "odd.pt")
+    with pytest.raises(InputError, match="wanted dense tensors of real numbers"):
+        lenet(weights=str(tmp_path / "odd.pt"))
+
+
 def test_pretrained_weights_that_cannot_be_fetched_are_an_error_with_a_remedy(monkeypatch):
     def unreachable(*args, **kwargs):
         raise OSError("no route to host")
@@ -164,6 +190,7 @@ def own(tmp_path, monkeypatch):
         "def half(): return torch.nn.Flatten().half().train()\n"
         "def raises(): raise RuntimeError('no licence\\nsecond line')\n"
         "def number(): return 3\n"
+        "def leaves(): raise SystemExit(3)\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
     return "own_networks"
@@ -180,6 +207,7 @@ def test_a_network_of_ones_own_is_taken_in_eval_mode(own):
     [
         ("raises", "the factory raised RuntimeError: no licence; wanted"),
         ("number", "the factory returned int; wanted"),
+        ("leaves", "the factory raised SystemExit: 3; wanted"),
         ("missing", "cannot be imported .*AttributeError"),
         ("", "wanted package.module:factory"),
         ("a.b", "wanted package.module:factory"),

@@ -228,3 +228,17 @@ def test_x(speedup, comm):
     assert ended.code != 0
     assert "stopping after 1 failures" in ended.out
     assert ended.seconds < 20
+
+
+def test_a_place_that_rank_0_cannot_write_ends_all_ranks_as_a_usage_error(session: Session) -> None:
+    ended = session(2, SUM, "--benchmark-json=nowhere/run.json")
+    assert ended.code == pytest.ExitCode.USAGE_ERROR
+    assert "ERROR: --benchmark-json nowhere/run.json: cannot write to the folder" in ended.err
+    assert "Abort" not in ended.out + ended.err
+
+
+def test_a_file_that_one_rank_cannot_import_is_told_by_all(session: Session) -> None:
+    broken = "from mpi4py import MPI\nassert MPI.COMM_WORLD.rank == 0, 'no licence here'\n"
+    ended = session(2, broken + SUM)
+    assert ended.code == pytest.ExitCode.USAGE_ERROR
+    assert "; rank 1 failed at test_suite.py: AssertionError: no licence here; all" in ended.err

@@ -333,3 +333,119 @@ def test_another_arm_shows_the_noise_floor_where_the_reference_does_not_run(
     arms = timed(data)
     assert len(arms["test_third[n=1]"]["repeat"]) == 3
     assert arms["test_third[n=2]"]["repeat"] is None
+
+
+def test_an_arm_whose_subtest_fails_is_red_once_and_has_no_time(measure: Measure) -> None:
+    pytest.importorskip("_pytest.subtests", reason="pytest has subtests from 9.0 on")
+    result, data = measure(
+        """
+        from fake_clock import spend
+        def test_bad(speedup, subtests):
+            with subtests.test("inner"):
+                assert False
+            speedup(spend, 0.1, expected=None)
+        def test_good(speedup, subtests):
+            with subtests.test("inner"):
+                pass
+            speedup(spend, 0.1, expected=None)
+        """,
+        *FAKED, "--speedup-passes=3",
+    )  # fmt: skip
+    assert sum("SUBFAILED" in line for line in result.outlines) == 1
+    assert list(timed(data)) == ["test_good"]
+    (lost,) = data["speedup"]["not_run"]
+    assert (lost["kind"], lost["reason"]) == ("failed", "contains failed subtests")
+
+
+def test_an_arm_that_is_not_timed_in_every_turn_has_no_time_and_a_reason(
+    measure: Measure,
+) -> None:
+    result, data = measure(
+        """
+        import pytest
+        from fake_clock import spend
+        TURNS = []
+        @pytest.mark.filterwarnings("ignore:Benchmark fixture was not used")
+        def test_never(speedup): ...
+        @pytest.mark.filterwarnings("ignore:Benchmark fixture was not used")
+        @pytest.mark.benchmark(group="g")
+        def test_sometimes(speedup):
+            TURNS.append(1)
+            if len(TURNS) != 2:
+                speedup(spend, 0.1, expected=None)
+        @pytest.mark.benchmark(group="g")
+        def test_good(speedup):
+            speedup(spend, 0.1, expected=None)
+        """,
+        *FAKED, "--speedup-passes=3",
+    )  # fmt: skip
+    result.assert_outcomes(passed=3)
+    assert list(timed(data)) == ["test_good"]
+    reasons = {entry["fullname"]: entry["reason"] for entry in data["speedup"]["not_run"]}
+    assert reasons["test_suite.py::test_never"] == "timed in 0 of 6 turns"
+    assert reasons["test_suite.py::test_sometimes"] == "timed in 5 of 6 turns"
+
+
+def test_statistics_that_a_test_looked_at_are_those_of_all_passes(measure: Measure) -> None:
+    _, data = measure(
+        """
+        import pytest
+        from fake_clock import spend
+        TURNS = []
+        @pytest.mark.benchmark(group="g")
+        @pytest.mark.speedup
+        def test_looks(benchmark):
+            TURNS.append(1)
+            benchmark.pedantic(spend, (float(len(TURNS)),), rounds=2)
+            assert benchmark.stats["mean"] < 100
+        """,
+        *FAKED, "--speedup-passes=3", "--benchmark-json=run.json",
+    )  # fmt: skip
+    stats = data["benchmarks"][0]["stats"]
+    assert stats["mean"] == pytest.approx(sum(stats["data"]) / len(stats["data"]))
+
+
+def test_no_arms_left_no_heading(measure: Measure) -> None:
+    result, _ = measure(SUITE, *FAKED, "-k", "ordinary")
+    result.assert_outcomes(passed=1, deselected=3)
+    result.stdout.no_fnmatch_line("speedup: * arms *")
+
+
+def test_a_reference_lost_in_a_later_pass_is_replaced_from_that_pass_on(measure: Measure) -> None:
+    _, data = measure(
+        """
+        import pytest
+        from fake_clock import spend
+        pytestmark = pytest.mark.benchmark(group="g")
+        TURNS = []
+        def test_first(speedup):
+            TURNS.append(1)
+            assert len(TURNS) < 5, "wrong in pass three"
+            speedup(lambda: spend(0.1), expected=None)
+        def test_second(speedup):
+            speedup(lambda: spend(0.1), expected=None)
+        """,
+        *FAKED, "--speedup-passes=4",
+    )  # fmt: skip
+    arms = timed(data)
+    assert list(arms) == ["test_second"]
+    assert [block is None for block in arms["test_second"]["repeat"]] == [True, True, False, False]
+    assert len(arms["test_second"]["blocks"]) == 4
+
+
+def test_when_and_how_each_arm_ran_is_written_down(measure: Measure) -> None:
+    _, data = measure(
+        """
+        import time
+        from fake_clock import spend
+        def test_x(speedup):
+            time.sleep(0.01)
+            speedup(lambda: spend(0.01), expected=None)
+        """,
+        *FAKED, "--speedup-passes=3",
+    )  # fmt: skip
+    arm = timed(data)["test_x"]
+    assert arm["iterations"] == 10
+    assert len(arm["started"]) == 3
+    assert arm["started"] == sorted(arm["started"])
+    assert arm["started"][2] >= 0.04

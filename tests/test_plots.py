@@ -352,3 +352,12 @@ def test_drawing_leaves_matplotlibs_settings_and_pyplot_alone(tmp_path: Path) ->
     before = dict(matplotlib.rcParams)
     draw([read(run_json([arm_json("test_a", [[1.0]] * 5)]))], tmp_path, "x")
     assert dict(matplotlib.rcParams) == before
+
+
+@pytest.mark.parametrize("size", [1e308, 10**400, float("nan"), float("inf")])
+def test_batches_of_no_drawable_size_have_no_curve(size: float) -> None:
+    arms = [
+        arm_json(f"test_a[n={n}]", [[1.0]] * 5, axis="batch_size", params={"batch_size": n})
+        for n in (1, size)
+    ]
+    assert [picture.kind for picture in plan([read(run_json(arms))])[0]] == ["strategies"]

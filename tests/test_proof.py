@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -118,9 +119,37 @@ def test_a_check_may_report_facts() -> None:
     assert not proof.bitwise
 
 
-def test_a_check_that_returns_false_has_failed() -> None:
+@pytest.mark.parametrize(
+    "check",
+    [
+        lambda result: result == 6,
+        lambda result: (np.full(3, result) == 6).all(),  # numpy.False_, which is not False
+        lambda result: (torch.full((3,), result) == 6).all(),
+    ],
+)
+def test_a_check_that_returns_false_has_failed(check: Callable[[int], object]) -> None:
     with pytest.raises(ProofError, match="returned False"):
-        prove(5, lambda result: result == 6, EXACT)
+        prove(5, check, EXACT)
+    prove(6, check, EXACT)
+
+
+@pytest.mark.parametrize("answer", [0, 1, "wrong", [], np.array([True, False])])
+def test_a_check_whose_answer_is_unclear_has_failed(answer: object) -> None:
+    with pytest.raises(ProofError, match="returns True or False"):
+        prove(5, lambda _: answer, EXACT)
+
+
+def test_facts_are_told_in_plain_numbers() -> None:
+    told = {"top1": np.float32(0.5), "seen": torch.tensor(3), "kind": ["a"], "max_abs_error": 0.25}
+    proof = prove(5, lambda _: told, EXACT)
+    assert proof.facts == {"top1": 0.5, "seen": 3, "kind": "['a']"}
+    assert [type(fact) for fact in proof.facts.values()] == [float, int, str]
+    assert proof.max_abs_error == 0.25
+
+
+def test_a_check_that_tells_of_an_error_that_is_no_number_has_failed() -> None:
+    with pytest.raises(ProofError, match="largest error of nan"):
+        prove(5, lambda _: {"max_abs_error": math.nan}, EXACT)
 
 
 def test_large_integers_are_compared_exactly() -> None:

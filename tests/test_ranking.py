@@ -78,3 +78,16 @@ def test_all_that_are_level_with_the_fastest_are_named():
         arm_json("test_d", steady(3.0)),
     )
     assert {result.arm.name for result in group.ranking.level} == {"test_a", "test_b", "test_c"}
+
+
+def test_a_noisy_arm_behind_a_steady_runner_up_is_level_all_the_same():
+    group = group_of(
+        arm_json("test_fast", steady(1.0)),
+        arm_json("test_steady", steady(1.1)),
+        # beside `steady`, which drifts: 0.9, 1.2, 1.2, 1.2 and 1.2 of it
+        arm_json("test_noisy", jittered(1.2, 0.75, 1.1, 1.2, 1.3, 1.4)),
+    )
+    assert group.ranking.tie is True
+    assert {result.arm.name for result in group.ranking.level} == {"test_fast", "test_noisy"}
+    assert group.ranking.runner_up.arm.name == "test_noisy"
+    assert group.ranking.lead.low < 1 < group.ranking.lead.high

@@ -18,7 +18,9 @@ def test_the_shown_output_is_the_programs(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(ROOT)
-    shown = re.findall(r"<!-- output: pytest-speedup (.*?) -->\n```\n(.*?)\n```\n", README, re.S)
+    shown = re.findall(
+        r"<!-- output: pytest-speedup (.*?) -->\n```\n(.*?)\n```\n", README, re.DOTALL
+    )
     assert shown
     for command, text in shown:
         assert main(shlex.split(command)) == 0

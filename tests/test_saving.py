@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -51,6 +52,47 @@ def test_a_storage_that_cannot_be_written_is_found_before_the_run(
     assert not (pytester.path / "ran").exists()
 
 
+def test_a_name_that_no_file_can_have_is_found_before_the_run(
+    measure: Measure, pytester: pytest.Pytester
+) -> None:
+    result, _ = measure(ONE, *FAKED, "--benchmark-save=" + "x" * 300)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["ERROR: --benchmark-save xxx*: no file can have this name*"])
+    assert not (pytester.path / "ran").exists()
+
+
+def test_a_disk_that_fills_up_costs_neither_an_earlier_result_nor_the_table(
+    measure: Measure, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, _: bytes) -> None:
+        path.touch()
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    (pytester.path / "run.json").write_text('{"earlier": 1}')
+    result, data = measure(ONE, *FAKED)
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.stdout.fnmatch_lines(["*strategy*", "--benchmark-json run.json: *not saved (No space*"])
+    assert data == {"earlier": 1}
+    assert not list(pytester.path.glob(".*.json"))
+
+
+def test_a_run_is_saved_where_a_link_leads(measure: Measure, pytester: pytest.Pytester) -> None:
+    (pytester.path / "run.json").symlink_to(pytester.path / "elsewhere.json")
+    _, data = measure(ONE, *FAKED)
+    assert timed(data) == timed(json.loads((pytester.path / "elsewhere.json").read_text()))
+    assert (pytester.path / "run.json").is_symlink()
+
+
+def test_a_strict_session_without_a_time_ends_without_a_traceback(
+    measure: Measure, pytester: pytest.Pytester
+) -> None:
+    result, _ = measure("def test_x(speedup): speedup(int, expected=1)", *FAKED, "-W", "error")
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.stdout.fnmatch_lines(["Nothing is saved: no arm has a time."])
+    result.assert_outcomes(failed=1)
+
+
 def test_every_saved_file_gets_its_plots(measure: Measure, pytester: pytest.Pytester) -> None:
     measure(ONE, "--benchmark-timer=fake_clock.now", "--benchmark-save=mine")
     here = pytester.path
@@ -79,8 +121,10 @@ def test_x(speedup, name):
 """
 
 
-def interrupt(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    """Run SLOW as its own process and send it Ctrl-C in its third turn."""
+def interrupt(
+    folder: Path, *options: str, by: signal.Signals = signal.SIGINT
+) -> subprocess.CompletedProcess[str]:
+    """Run SLOW as its own process and send it Ctrl-C in its second pass."""
     (folder / "test_slow.py").write_text(SLOW)
     command = [sys.executable, "-m", "pytest", "-p", "no:randomly", "--speedup-no-plots", *options]
     process = subprocess.Popen(
@@ -91,16 +135,19 @@ def interrupt(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
         turns = folder / "turns"
         # two arms and a repeat: the sixth turn is in the second pass
         if turns.exists() and len(turns.read_text()) >= 6:
-            process.send_signal(signal.SIGINT)
+            process.send_signal(by)
             break
         time.sleep(0.02)
     out, _ = process.communicate(timeout=60)
     return subprocess.CompletedProcess(command, process.returncode, out)
 
 
-def test_an_interrupted_run_keeps_what_it_had_and_earlier_results(tmp_path: Path) -> None:
+@pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_keeps_what_it_had_and_earlier_results(
+    tmp_path: Path, by: signal.Signals
+) -> None:
     (tmp_path / "run.json").write_text("an earlier result")
-    done = interrupt(tmp_path, "--benchmark-json=run.json")
+    done = interrupt(tmp_path, "--benchmark-json=run.json", by=by)
     assert done.returncode == pytest.ExitCode.INTERRUPTED
     assert (tmp_path / "run.json").read_text() == "an earlier result"
     data = json.loads((tmp_path / "run.incomplete.json").read_text())
@@ -129,3 +176,16 @@ def test_a_run_interrupted_before_its_first_block_says_what_has_no_time(tmp_path
     assert done.returncode == pytest.ExitCode.INTERRUPTED
     assert "interrupted in pass 1 of 5" in done.stdout
     assert not (tmp_path / "run.json").exists()
+
+
+def test_a_terminal_without_our_signs_keeps_its_columns(
+    measure: Measure, pytester: pytest.Pytester
+) -> None:
+    measure(ONE.replace("0.1", "1e-4"), *FAKED)  # writes the files
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "--benchmark-timer=fake_clock.now", "-p", "no:randomly"],
+        cwd=pytester.path, capture_output=True, check=False, timeout=60,
+        env=os.environ | {"PYTHONIOENCODING": "ascii"},
+    )  # fmt: skip
+    assert b"workers        time, us  absolute" in done.stdout
+    assert rb"\x" not in done.stdout

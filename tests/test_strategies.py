@@ -144,6 +144,27 @@ def test_a_killed_worker_is_an_error_and_no_process_is_left(work):
     assert not any(psutil.pid_exists(pid) for pid in pool.pids)
 
 
+def kill_the_last_of(workers):
+    """Kill the worker that was spawned last, while it is still importing torch."""
+    started = []
+    while len(started) < workers:
+        time.sleep(0.05)
+        children = psutil.Process().children()
+        started = [child.pid for child in children if "spawn_main" in " ".join(child.cmdline())]
+    time.sleep(0.3)  # it is handed what it needs to start
+    os.kill(max(started), signal.SIGKILL)
+
+
+def test_a_worker_that_dies_while_the_pool_starts_ends_it_at_once(work):
+    killer = threading.Thread(target=kill_the_last_of, args=(2,))
+    killer.start()
+    start = time.monotonic()
+    with pytest.raises(RuntimeError, match="a worker of the process pool died"):
+        ProcessPool(work.model, work.images, processes=2).__enter__()
+    assert time.monotonic() - start < 60
+    killer.join()
+
+
 def test_workers_end_with_a_parent_that_is_killed():
     code = (
         "import os, signal\n"

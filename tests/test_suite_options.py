@@ -95,8 +95,11 @@ def test_a_number_that_is_no_count_is_refused(size, number, option):
     ("arguments", "message"),
     [
         (("--threads", "0"), "--threads must be whole numbers"),
+        (("--threads", "1,999999"), "--threads 999999: too many for this machine; allowed: 1 to"),
         (("--model", "lenet5"), "--model lenet5: no such network; did you mean lenet"),
+        (("--model", "le\x1b[2J\nnet"), r"--model le\x1b[2J\nnet: no such network"),
         (("--model", "lenet", "--images", "pytest_speedup"), "__init__.py is no image"),
+        (("--model", "lenet", "--num-inferences", "9" * 5000), "must have at most 9 digits"),
     ],
 )
 def test_bad_input_is_a_usage_error_of_one_line(arguments, message):

@@ -50,6 +50,5 @@ def test_device(speedup, model, images, logits, rounding, device):
         pytest.skip(reason)
     with full_float32():
         infer = OnDevice(model, device)
-        cpus = torch.get_num_threads() if device == "cpu" else 1
         there = images.to(device)
-        speedup(infer, there, expected=logits, work=len(images), cpus=cpus, tolerance=rounding)
+        speedup(infer, there, expected=logits, work=len(images), tolerance=rounding)

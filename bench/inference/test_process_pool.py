@@ -65,7 +65,7 @@ class ProcessPool(AbstractContextManager["ProcessPool"]):
             initargs=(self._shared, self._next, everyone),
         )
         try:
-            told = self._on_each(self._workers, _meet)
+            told = self._on_each(self._workers, _meet, starting=True)
         except BaseException:
             self._pool.shutdown(cancel_futures=True)
             raise
@@ -91,9 +91,15 @@ class ProcessPool(AbstractContextManager["ProcessPool"]):
         """The largest count of each thread pool, as the workers themselves read it."""
         return {name: max(c.get(name, 0) for c in self._counts) for name in self._counts[0]}
 
-    def _on_each(self, processes: int, task: Callable[[], Any]) -> list[Any]:
+    def _on_each(
+        self, processes: int, task: Callable[[], Any], *, starting: bool = False
+    ) -> list[Any]:
         try:
             futures = [self._pool.submit(task) for _ in range(processes)]
+            if starting:
+                # A submit wakes the executor before it starts its worker. Without one more, the
+                # last worker could die unseen.
+                self._pool.submit(os.getpid)
             wait(futures)  # also where one failed: the others may still be at work
             return [future.result() for future in futures]
         except BrokenProcessPool as error:

@@ -28,8 +28,7 @@ def test_serial(speedup, model, images, logits):
         speedup(infer, images, expected=logits, work=len(images))
 
 
-@pytest.mark.speedup(serial=False)
+@pytest.mark.speedup
 def test_default(speedup, model, images, logits):
-    threads = torch.get_num_threads()
-    with one_by_one(model, threads) as infer:
-        speedup(infer, images, expected=logits, work=len(images), cpus=threads)
+    with one_by_one(model, torch.get_num_threads()) as infer:
+        speedup(infer, images, expected=logits, work=len(images))
