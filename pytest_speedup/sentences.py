@@ -119,6 +119,8 @@ def _ranked(view: View, ranking: Ranking) -> str | None:
         return f"no ranking: {view.called(first.arm)} has no other arm to be compared with"
     names = view.called(first.arm), view.called(second.arm)
     by = wording.bracketed(lead)
+    if by.startswith("1.00"):  # too little for two decimals, and not nothing
+        by = wording.bracketed(lead, decimals=4)
     other = ", a device ratio" if first.arm.device != second.arm.device else ""
     if ranking.tie is None:
         return (
