@@ -19,7 +19,8 @@ from typing import NoReturn, TextIO
 from pytest_speedup.analysis import Analysis, analyse
 from pytest_speedup.fields import encodable, visible
 from pytest_speedup.plots import MOST, FolderError, draw, plan
-from pytest_speedup.records import RecordError, read_run
+from pytest_speedup.reading import read_run
+from pytest_speedup.records import RecordError
 from pytest_speedup.table import NARROWEST, render
 
 USAGE, INTERRUPTED, BROKEN_PIPE = 4, 130, 141

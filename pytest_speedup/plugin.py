@@ -55,10 +55,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(tryfirst=True)  # before the terminal reporter's first line
 def pytest_sessionstart(session: pytest.Session) -> None:
-    state = state_of(session.config)
-    mpi.silence(session.config, state.world)
-    mpi.refuse_together(state.world, lambda: saving.check_destinations(state.benchmarks))
-    state.stored_before = saving.stored_runs(state.benchmarks)
+    mpi.silence(session.config, state_of(session.config).world)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -93,6 +90,14 @@ def pytest_collection_modifyitems(
     result = yield
     mpi.select(config, state, items)
     return result
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_finish(session: pytest.Session) -> None:
+    state = state_of(session.config)
+    if state.measures:
+        mpi.refuse_together(state.world, lambda: saving.check_destinations(state.benchmarks))
+        state.stored_before = saving.stored_runs(state.benchmarks)
 
 
 def pytest_report_collectionfinish(

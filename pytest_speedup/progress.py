@@ -17,7 +17,7 @@ class Progress:
     def __init__(self, reporter: pytest.TerminalReporter | None, passes: int) -> None:
         self._reporter = reporter
         self._passes = passes
-        self._live = reporter is not None and reporter.isatty
+        self._live = reporter is not None and reporter.isatty and reporter.verbosity >= 0
         self._shown = False
         self._number = 0
         self._turns = 0
@@ -31,6 +31,8 @@ class Progress:
             self._pass_seconds.append(now - self._pass_start)
         self._number, self._turns, self._pass_start = number, turns, now
         if self._reporter is None or self._live or self._passes == 1:
+            return
+        if self._reporter.verbosity < 0:  # -q
             return
         left = f", about {_clock(self._left(0.0))} left" if self._pass_seconds else ""
         self._reporter.ensure_newline()

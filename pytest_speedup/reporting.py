@@ -7,7 +7,8 @@ import pytest
 from pytest_speedup.analysis import analyse
 from pytest_speedup.fields import encodable
 from pytest_speedup.measuring import Measuring
-from pytest_speedup.records import RecordError, Run, read_run, run_from_json
+from pytest_speedup.reading import read_run, run_from_json
+from pytest_speedup.records import RecordError, Run
 from pytest_speedup.saving import saved_files
 from pytest_speedup.table import render
 

@@ -17,7 +17,8 @@ from matplotlib.text import Text
 
 from pytest_speedup.analysis import Analysis, analyse
 from pytest_speedup.plots import FolderError, draw, plan
-from pytest_speedup.records import RecordError, run_from_json
+from pytest_speedup.reading import run_from_json
+from pytest_speedup.records import RecordError
 from pytest_speedup.sheet import style
 from tests.run_files import arm_json, make_run_json, run_json
 

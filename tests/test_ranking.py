@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pytest_speedup.analysis import analyse
-from pytest_speedup.records import run_from_json
+from pytest_speedup.reading import run_from_json
 from tests.run_files import arm_json, run_json, steady
 
 

@@ -6,7 +6,8 @@ import json
 
 import pytest
 
-from pytest_speedup.records import RecordError, read_run
+from pytest_speedup.reading import read_run
+from pytest_speedup.records import RecordError
 from tests.run_files import arm_json, run_json
 
 

@@ -8,7 +8,8 @@ import math
 
 import pytest
 
-from pytest_speedup.records import RecordError, arm_from_benchmark, read_run, run_from_json
+from pytest_speedup.reading import arm_from_benchmark, read_run, run_from_json
+from pytest_speedup.records import RecordError
 from tests.run_files import arm_json, make_run_json, run_json
 
 WRONG_TIMES = [math.nan, math.inf, -math.inf, 0, -0.1, True, "0.1", None, [0.1], 10**400, 1e-310]

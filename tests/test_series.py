@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from pytest_speedup.records import arm_from_benchmark
+from pytest_speedup.reading import arm_from_benchmark
 from pytest_speedup.series import counts_workers, split
 from tests.run_files import arm_json
 

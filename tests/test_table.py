@@ -12,7 +12,7 @@ import pytest
 from pytest_speedup.analysis import analyse
 from pytest_speedup.columns import cells, fold
 from pytest_speedup.estimate import Estimate
-from pytest_speedup.records import run_from_json
+from pytest_speedup.reading import run_from_json
 from pytest_speedup.table import render
 from pytest_speedup.wording import duration, fraction, number, percent_apart, plus_minus
 from tests.run_files import GROUP, arm_json, make_run_json, run_json

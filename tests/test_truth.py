@@ -9,7 +9,7 @@ import pytest
 
 from conftest import FAKED, Measure, timed
 from pytest_speedup.analysis import GroupResult, analyse
-from pytest_speedup.records import read_run
+from pytest_speedup.reading import read_run
 
 SLEEPING = """
     import time

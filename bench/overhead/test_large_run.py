@@ -9,7 +9,7 @@ import pytest
 
 from pytest_speedup.analysis import analyse
 from pytest_speedup.plots import draw
-from pytest_speedup.records import read_run
+from pytest_speedup.reading import read_run
 from pytest_speedup.table import render
 
 GROUPS, SERIES = 50, 10
