@@ -20,7 +20,7 @@ from pytest_speedup.mailbox import (
     wait_asleep,
 )
 from pytest_speedup.startline import StartLine, offset_of
-from pytest_speedup.team import RankFailedError, Team
+from pytest_speedup.team import Team
 from pytest_speedup.watchdog import MPI_CALL, place
 from tests.worlds import PREAMBLE, launch
 
@@ -229,16 +229,13 @@ def test_the_slowest_rank_is_seen_by_all(all_ranks) -> None:
 
 
 @pytest.mark.mpi
-def test_a_step_that_fails_on_one_rank_fails_on_all(all_ranks) -> None:
+def test_a_rank_that_fails_a_step_leaves_it_at_once(all_ranks) -> None:
     team = Team(StartLine(all_ranks), "a test", timeout=30)
-    last = all_ranks.Get_size() - 1
     team.all_passed(None)
-    if all_ranks.Get_rank() == last:
+    if all_ranks.Get_rank() == all_ranks.Get_size() - 1:
         with pytest.raises(ValueError, match="boo"):
             team.all_passed(ValueError("boo"))
-    else:
-        with pytest.raises(RankFailedError, match=f"on rank {last}:\nValueError: boo"):
-            team.all_passed(ValueError("boo") if all_ranks.Get_rank() == last else None)
+    # the others would wait for it in the step, until it comes to the end of the test
     assert team.agree_on(all_ranks.Get_rank()) == 0
 
 
