@@ -20,9 +20,9 @@ from torch import Tensor
 from torchvision.transforms import functional
 from torchvision.transforms.functional import InterpolationMode
 
-from models import lenet
 from models.choice import Choice
 from models.errors import InputError, first_line, unreadable
+from models.registry import OWN
 
 SEED = 0
 
@@ -55,9 +55,11 @@ def input_of(choice: Choice) -> Input:
 
     Another size keeps the proportion between the resized and the cropped photograph.
     """
-    if choice.model == "lenet":
-        size = choice.image_size or lenet.IMAGE_SIZE
-        return Input(size, size, "L", (0.5,), (0.5,), InterpolationMode.BILINEAR)
+    own = OWN.get(choice.model)
+    if own is not None:
+        size = choice.image_size or own.image_size
+        half = (0.5,) * len(own.mode)
+        return Input(size, size, own.mode, half, half, InterpolationMode.BILINEAR)
     known = "resnet18" if choice.brings_its_own else choice.model
     asked = torchvision.models.get_model_weights(known).DEFAULT.transforms()
     size = choice.image_size or asked.crop_size[0]

@@ -6,7 +6,6 @@ After LeCun, Bottou, Bengio and Haffner, "Gradient-based learning applied to doc
 
 from torch import Tensor, nn
 
-IMAGE_SIZE = 32
 CLASSES = 10
 
 

@@ -1,6 +1,6 @@
 """Networks by name: built from a `Choice`, with its weights, in eval mode and float32.
 
-    lenet                     LeNet-5 (models/lenet.py)
+    lenet                     the suite's own (models/registry.py)
     resnet18, vit_b_16, ...   every classification network of torchvision
     package.module:factory    one's own: a callable without arguments that returns a Module
 
@@ -20,7 +20,7 @@ from torch import nn
 
 from models.choice import Choice
 from models.errors import InputError, first_line
-from models.lenet import LeNet5
+from models.registry import OWN
 from models.weights import load_state
 
 SEED = 0
@@ -37,7 +37,7 @@ UNINITIALISED = {"googlenet": {"init_weights": False}, "inception_v3": {"init_we
 
 def names() -> list[str]:
     """Every network that is known by name."""
-    return ["lenet", *torchvision.models.list_models(module=torchvision.models)]
+    return [*OWN, *torchvision.models.list_models(module=torchvision.models)]
 
 
 def check_name(model: str) -> None:
@@ -47,8 +47,9 @@ def check_name(model: str) -> None:
     near = difflib.get_close_matches(model.lower(), names(), n=3, cutoff=0.5)
     meant = f"did you mean {' or '.join(near)}? " if near else ""
     raise InputError(
-        f"--model {model}: no such network; {meant}Allowed: lenet, a classification network of "
-        f"torchvision ({len(names()) - 1} of them, such as resnet50), or package.module:factory"
+        f"--model {model}: no such network; {meant}Allowed: {', '.join(OWN)}, a classification "
+        f"network of torchvision ({len(names()) - len(OWN)} of them, such as resnet50), or "
+        f"package.module:factory"
     )
 
 
@@ -68,7 +69,7 @@ def build(choice: Choice, image_size: int) -> nn.Module:
 
 def _build(choice: Choice, image_size: int) -> nn.Module:
     pretrained = choice.weights == "DEFAULT"
-    if pretrained and (choice.brings_its_own or choice.model == "lenet"):
+    if pretrained and (choice.brings_its_own or choice.model in OWN):
         raise InputError(
             f"--weights DEFAULT: {choice.model} has no pretrained weights; leave the option out, "
             f"give a file of its state dict, or choose a network of torchvision"
@@ -77,7 +78,8 @@ def _build(choice: Choice, image_size: int) -> nn.Module:
         return _from_factory(choice.model)
     if pretrained:
         return _pretrained(choice.model)
-    network = LeNet5() if choice.model == "lenet" else _untrained(choice.model, image_size)
+    own = OWN.get(choice.model)
+    network = own.build() if own else _untrained(choice.model, image_size)
     for layer in network.modules():
         if isinstance(layer, nn.Conv2d | nn.Linear):
             nn.init.normal_(layer.weight, std=1 / math.sqrt(layer.weight[0].numel()))

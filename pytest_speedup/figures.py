@@ -224,7 +224,7 @@ def _name_curves(ax: Axes, curves: Sequence[Curve], labels: Sequence[str]) -> No
             label, (last.x, last.y.value), (1.03, place / inches), textcoords="axes fraction",
             va="center", ha="left", fontsize=LABEL_SIZE, color=_colour(curve), linespacing=0.95,
             arrowprops={"arrowstyle": "-", "color": _colour(curve), "linewidth": 0.6,
-                        "shrinkA": 1, "shrinkB": 5, "relpos": (0, 0.5)},
+                        "linestyle": (0, (1, 2)), "shrinkA": 1, "shrinkB": 5, "relpos": (0, 0.5)},
         )  # fmt: skip
 
 

@@ -5,7 +5,6 @@ Kept in `config.stash`, so that nothing hangs on `config` and nothing is global.
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +20,7 @@ from pytest_speedup.machine import describe
 from pytest_speedup.marks import Mark, is_arm, read_marks, reference_arms, resolve_bases
 from pytest_speedup.options import Options
 from pytest_speedup.outcomes import Outcome, fail_for_subtests, outcome_of, shared_outcome
-from pytest_speedup.passes import Passes, sigterm_as_ctrl_c
+from pytest_speedup.passes import Passes
 from pytest_speedup.progress import Progress
 
 if TYPE_CHECKING:
@@ -104,8 +103,9 @@ class Measuring:
         arms = sum(item.nodeid in self.marks for item in items)
         if not arms:
             return None
+        passes = self.options.passes
         return (
-            f"speedup: {arms} arms in {self.options.passes} passes, "
+            f"speedup: {arms} arm{'s' * (arms != 1)} in {passes} pass{'es' * (passes != 1)}, "
             f"order by seed {self.options.seed}, {self.usable_cpus} usable CPUs"
         )
 
@@ -165,7 +165,7 @@ class Measuring:
             world_size=1 if self.world is None else self.world.size,
         )
         reporter = self.config.pluginmanager.get_plugin("terminalreporter")
-        passes = Passes(
+        Passes(
             session,
             self.ledger,
             self.benchmarks,
@@ -173,10 +173,7 @@ class Measuring:
             self.is_active,
             Progress(reporter, self.options.passes),
             self._within_time,
-        )
-        # One rank alone would leave the others in a collective; their launcher ends them all.
-        with contextlib.nullcontext() if self.together else sigterm_as_ctrl_c():
-            passes.run()
+        ).run()
 
     def _within_time(self, spent: float, next_pass: float) -> bool:
         """Whether there is time for another pass; rank 0 decides."""

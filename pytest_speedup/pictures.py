@@ -5,6 +5,7 @@ No number is computed here. What a picture cannot show it names among its notes.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -129,9 +130,10 @@ def _curve_pages(
 ) -> Figures:
     """Some series a page, the same series of all runs together and in one colour."""
     names = list(dict.fromkeys(_series_name(series) for _, series, _ in plotted))
-    if len(plotted) > 1:
-        notes = ["Curves stand a little to the side of each other, so that each is seen.", *notes]
-    step = max(1, min(CURVES, LINES // len(stack)))
+    aside = "Curves stand a little to the side of each other, so that each is seen."
+    most = max(1, min(CURVES, LINES // len(stack)))
+    pages = max(1, math.ceil(len(names) / most))
+    step = max(1, math.ceil(len(names) / pages))
     chunks = [names[i : i + step] for i in range(0, len(names), step)]
 
     def page(number: int, chunk: Sequence[str]) -> Callable[[Sequence[str]], Figure]:
@@ -148,7 +150,8 @@ def _curve_pages(
             if _series_name(series) in chunk
         ]
         told = paged(subtitle, number, len(chunks))
-        return lambda more: figure(curves, framed(stack, told, [*notes, *more]))
+        said = [aside, *notes] if len(curves) > 1 else notes
+        return lambda more: figure(curves, framed(stack, told, [*said, *more]))
 
     return [page(i, chunk) for i, chunk in enumerate(chunks, start=1)]
 
