@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, NoReturn, TypeVar, cast
 from pytest_speedup.cpus import affinity, cpu_quota
 from pytest_speedup.mailbox import AgreementTimeoutError, Mailbox, OutOfStepError
 from pytest_speedup.startline import StartLine
-from pytest_speedup.supervisor import Note, Supervised
+from pytest_speedup.supervisor import LINGER, Note, Supervised
 from pytest_speedup.team import RankFailedError, Team
 from pytest_speedup.watchdog import FORCE, Watchdog
 
@@ -33,8 +33,6 @@ T = TypeVar("T")
 
 PATIENCE = 120.0
 """Seconds to wait for ranks that need do nothing but come."""
-LINGER = 0.3
-"""Seconds between the last words and the end, in which the launcher passes them on."""
 
 
 class MissingMPI(RuntimeError):  # noqa: N818 - named for what is missing

@@ -18,6 +18,7 @@ import mmap
 import os
 import signal
 import sys
+import time
 import warnings
 from collections.abc import Mapping
 from typing import NoReturn
@@ -29,6 +30,8 @@ SUPERVISED = "PYTEST_SPEEDUP_SUPERVISED"
 """Set in the rank, so that what it starts in turn is not taken for ranks."""
 
 NOTE_BYTES = 4096
+LINGER = 0.3
+"""Seconds between the last words and the end, in which the launcher passes them on."""
 PR_SET_PDEATHSIG = 1
 
 
@@ -121,6 +124,8 @@ def _outlive(child: int, note: Note, console: int) -> NoReturn:
     if message is not None and not asked:
         with contextlib.suppress(OSError):
             os.write(console, f"\npytest-speedup: {message}\n".encode(errors="replace"))
+        # A launcher that learns of our end first may drop what it has not yet passed on.
+        time.sleep(LINGER)
     os._exit(code)
 
 
