@@ -70,15 +70,9 @@ def _is_count(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 1
 
 
-def is_arm(item: pytest.Item) -> bool:
-    """Whether the plugin measures this test."""
-    names = getattr(item, "fixturenames", ())
-    return "speedup" in names or item.get_closest_marker("speedup") is not None
-
-
-def read_marks(items: Iterable[pytest.Item]) -> dict[str, Mark]:
+def read_marks(arms: Iterable[pytest.Item]) -> dict[str, Mark]:
     """Every arm's mark by node id; raises pytest.UsageError for the first wrong one."""
-    return {item.nodeid: _read_mark(item) for item in items if is_arm(item)}
+    return {item.nodeid: _read_mark(item) for item in arms}
 
 
 def _read_mark(item: pytest.Item) -> Mark:

@@ -1,6 +1,7 @@
-"""One pytest session that measures: its options, world and ledger, and how it runs a test.
+"""One pytest session that measures: its options, its world, its marks and its ledger.
 
-Kept in `config.stash`, so that nothing hangs on `config` and nothing is global.
+Kept in `config.stash`, so that nothing hangs on `config` and nothing is global. What a session
+without arms never needs is imported where it is used: pytest's start waits for the rest.
 """
 
 from __future__ import annotations
@@ -15,20 +16,13 @@ from _pytest.runner import runtestprotocol
 from pytest_benchmark.fixture import BenchmarkFixture
 from pytest_benchmark.session import BenchmarkSession
 
-from pytest_speedup.ledger import Ledger
-from pytest_speedup.machine import describe
-from pytest_speedup.marks import Mark, is_arm, read_marks, reference_arms, resolve_bases
 from pytest_speedup.options import Options
-from pytest_speedup.outcomes import Outcome, fail_for_subtests, outcome_of, shared_outcome
-from pytest_speedup.passes import Passes
-from pytest_speedup.progress import Progress
 
 if TYPE_CHECKING:
     from pytest_speedup.collective import World
     from pytest_speedup.fixture import Speedup, Taken
-
-GRACE_SECONDS = 5.0
-"""How long a rank that failed waits for the others before it takes them to be stuck."""
+    from pytest_speedup.ledger import Ledger
+    from pytest_speedup.marks import Mark
 
 
 @dataclass
@@ -83,8 +77,11 @@ class Measuring:
         """Read every arm's mark; raises pytest.UsageError for the first wrong one."""
         if not any(is_arm(item) for item in items):
             return
+        from pytest_speedup.machine import describe
+        from pytest_speedup.marks import read_marks, resolve_bases
+
         narrowed = any("::" in argument for argument in self.config.args)
-        self.marks = resolve_bases(read_marks(items), narrowed=narrowed)
+        self.marks = resolve_bases(read_marks(filter(is_arm, items)), narrowed=narrowed)
         self.machine = describe()
         self.load = self.machine.pop("load_1min", None)
 
@@ -94,6 +91,8 @@ class Measuring:
         They are before anything is collected, when nobody knows yet whether this run has arms.
         """
         if "speedup" in compared:
+            from pytest_speedup.machine import describe
+
             mine = describe()
             mine.pop("load_1min", None)
             machine["speedup"] = mine
@@ -108,105 +107,6 @@ class Measuring:
             f"speedup: {arms} arm{'s' * (arms != 1)} in {passes} pass{'es' * (passes != 1)}, "
             f"order by seed {self.options.seed}, {self.usable_cpus} usable CPUs"
         )
-
-    def is_active(self, item: pytest.Item) -> bool:
-        """Whether this rank runs the test's body, or sits it out."""
-        if self.world is None:
-            return True
-        return self.world.rank < self.ranks_of(item)
-
-    def ranks_of(self, item: pytest.Item) -> int:
-        """How many ranks run the test's body."""
-        assert self.world is not None
-        callspec = getattr(item, "callspec", None)
-        if callspec is None or "comm" not in getattr(item, "fixturenames", ()):
-            return self.world.size
-        # A test that asks for more ranks than there are is set up everywhere, and skipped there.
-        return min(int(callspec.params.get("ranks", self.world.size)), self.world.size)
-
-    def run(self, session: pytest.Session) -> bool:
-        """The session's tests: first the ordinary ones, then every arm in its passes."""
-        items = session.items
-        arms = [item for item in items if item.nodeid in self.marks] if self.measures else []
-        names = {item.nodeid for item in arms}
-        others = [item for item in items if item.nodeid not in names]
-        active = [i for i, item in enumerate(others) if self.is_active(item)]
-        for i, item in enumerate(others):
-            following = next((others[k] for k in active if k > i), session if arms else None)
-            self._run_ordinary(item, following)  # type: ignore[arg-type]
-            if session.shouldfail:
-                raise session.Failed(session.shouldfail)
-            if session.shouldstop:
-                raise session.Interrupted(session.shouldstop)
-        if arms:
-            self._run_passes(session, arms)
-        return True
-
-    def _run_ordinary(self, item: pytest.Item, following: pytest.Item | None) -> None:
-        if not self.together:
-            item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
-            return
-        reports = self._run_turn(item, following).reports
-        item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
-        for report in reports:
-            item.ihook.pytest_runtest_logreport(report=report)
-        item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
-
-    def _run_passes(self, session: pytest.Session, arms: Sequence[pytest.Item]) -> None:
-        marks = {item.nodeid: self.marks[item.nodeid] for item in arms}
-        self.ledger = Ledger.of(
-            {item.nodeid: item for item in arms},
-            marks,
-            references=reference_arms(marks),
-            passes=self.options.passes,
-            seed=self.options.seed,
-            usable_cpus=self.usable_cpus,
-            load=self.load,
-            world_size=1 if self.world is None else self.world.size,
-        )
-        reporter = self.config.pluginmanager.get_plugin("terminalreporter")
-        Passes(
-            session,
-            self.ledger,
-            self.benchmarks,
-            self._run_turn,
-            self.is_active,
-            Progress(reporter, self.options.passes),
-            self._within_time,
-        ).run()
-
-    def _within_time(self, spent: float, next_pass: float) -> bool:
-        """Whether there is time for another pass; rank 0 decides."""
-        limit = self.options.max_time
-        if limit is None:
-            return True
-        fits = spent + next_pass <= limit
-        return fits if self.world is None else bool(self.world.bcast(fits))
-
-    def _run_turn(
-        self, item: pytest.Item, following: pytest.Item | pytest.Collector | None
-    ) -> Outcome:
-        """Run a test once, its reports kept; on several ranks with one outcome for all."""
-        if self.world is None:
-            return outcome_of(self._run_held(item, following))
-        with self.world.watch(item.nodeid, self.options.timeout):
-            reports = self._run_held(item, following) if self.is_active(item) else []
-            timeout = self.options.timeout
-            grace = min(GRACE_SECONDS, timeout / 4)
-            return shared_outcome(self.world, item, reports, grace=grace, timeout=timeout)
-
-    def _run_held(
-        self, item: pytest.Item, following: pytest.Item | pytest.Collector | None
-    ) -> list[pytest.TestReport]:
-        self.holding = []
-        failed_before = item.session.testsfailed
-        try:
-            item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
-            if item.session.testsfailed > failed_before:
-                fail_for_subtests(self.holding)
-            return self.holding
-        finally:
-            self.holding = None
 
     def hold(self, item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:
         """Take a test's run over from pytest where its reports are to be kept."""
@@ -254,6 +154,12 @@ class Measuring:
             return most
         turns = self.options.passes * (len(self.ledger.arms) + len(self.ledger.references))
         return min(most, 0.5 * self.options.max_time / turns)
+
+
+def is_arm(item: pytest.Item) -> bool:
+    """Whether the plugin measures this test: it has the marker, or takes the fixture."""
+    names = getattr(item, "fixturenames", ())
+    return "speedup" in names or item.get_closest_marker("speedup") is not None
 
 
 STATE = pytest.StashKey[Measuring]()

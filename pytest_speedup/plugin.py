@@ -1,5 +1,6 @@
 """Every pytest hook and fixture of the plugin, and nothing else: what they do lives elsewhere.
 
+Modules that only a session with arms needs are imported by the hooks that need them.
 A session without the marker and the fixture `speedup` is left as it is: no output, no ids, no JSON.
 """
 
@@ -13,7 +14,7 @@ import pytest
 from pytest_benchmark import plugin as benchmark_plugin
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from pytest_speedup import mpi, options, saving
+from pytest_speedup import mpi, options
 from pytest_speedup.measuring import STATE, Measuring, state_of
 
 if TYPE_CHECKING:
@@ -96,6 +97,8 @@ def pytest_collection_modifyitems(
 def pytest_collection_finish(session: pytest.Session) -> None:
     state = state_of(session.config)
     if state.measures:
+        from pytest_speedup import saving
+
         mpi.refuse_together(state.world, lambda: saving.check_destinations(state.benchmarks))
         state.stored_before = saving.stored_runs(state.benchmarks)
 
@@ -114,7 +117,9 @@ def pytest_runtestloop(session: pytest.Session) -> bool | None:
         return None
     if session.config.option.collectonly or not (state.measures or state.together):
         return None
-    return state.run(session)
+    from pytest_speedup.running import Running
+
+    return Running(state).run(session)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -158,9 +163,11 @@ def pytest_benchmark_group_stats(
 @pytest.hookimpl(wrapper=True, tryfirst=True)  # before pytest-benchmark saves the run
 def pytest_sessionfinish(session: pytest.Session) -> Generator[None]:
     state = state_of(session.config)
-    if state.ledger is not None and state.ledger.incomplete is not None:
-        saving.spare_earlier_result(state.benchmarks)
     if state.ledger is not None:
+        from pytest_speedup import saving
+
+        if state.ledger.incomplete is not None:
+            saving.spare_earlier_result(state.benchmarks)
         saving.save_whole_or_not(session, state)
     result = yield
     mpi.share_exit_status(session, state.world)
