@@ -1,7 +1,8 @@
 """How far a right result may be from the reference where its roundings legitimately differ.
 
 Moving a call to another thread, process or rank changes no bit, so those strategies get no
-tolerance. Another batch size, layout, compiler or device sums in another order. For one operator
+tolerance. Another batch size, layout, compiler or device sums in another order, and so may an
+operator that is split over another number of threads. For one operator
 the a-priori bound is 8 u S (S: the operator on absolute values, u: the unit roundoff); through a
 whole network S grows by a factor per layer and ends up allowing anything. So the bound is measured
 on the network itself, with a float64 run of the same weights and images as the truth:

@@ -70,10 +70,10 @@ def within(work, logits):
 
 @pytest.mark.parametrize("strategy", [one_by_one, intra_op])
 @pytest.mark.parametrize("threads", [1, 2, 3])
-def test_intra_op_threads_change_no_bit(deeper, strategy, threads):
+def test_intra_op_threads_change_nothing_but_rounding(deeper, strategy, threads):
     with strategy(deeper.model, threads) as infer:
         assert torch.get_num_threads() == threads
-        assert torch.equal(infer(deeper.images), deeper.logits)
+        assert within(deeper, infer(deeper.images))
 
 
 @pytest.mark.parametrize("threads", [1, 2, 9])

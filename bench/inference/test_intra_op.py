@@ -1,8 +1,9 @@
 """One image after another, each operator split over torch's intra-op threads.
 
-Helps as far as single operators are large; the threads meet again after each of them. Splitting an
-operator's output changes no sum, so every bit agrees. A library that splits sums instead shows up
-as a red test.
+Helps as far as single operators are large; the threads meet again after each of them. A library
+that splits an operator's output changes no sum; one that chooses its algorithm by the number of
+threads, as oneDNN does on some CPUs and not on others, sums in another order and rounds
+differently. Whether the bits agreed stands in the table's last column.
 """
 
 from collections.abc import Callable, Iterator
@@ -23,6 +24,6 @@ def intra_op(model: nn.Module, threads: int) -> Iterator[Callable[[Tensor], Tens
 
 
 @pytest.mark.speedup(axis="threads")
-def test_intra_op(speedup, model, images, logits, threads):
+def test_intra_op(speedup, model, images, logits, rounding, threads):
     with intra_op(model, threads) as infer:
-        speedup(infer, images, expected=logits, work=len(images))
+        speedup(infer, images, expected=logits, work=len(images), tolerance=rounding)
