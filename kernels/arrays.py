@@ -1,0 +1,96 @@
+"""What every operator asks of its arguments, and how an array lies in memory.
+
+What torch refuses is refused here too, as TypeError (no array, no float) or ValueError (shape,
+number), naming the argument, what was wanted and what came.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+Array = NDArray[Any]
+
+FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
+
+
+def float_array(name: str, value: object, ndim: Sequence[int], like: Array | None = None) -> Array:
+    """`value` as an aligned plain array, copied only where it is not aligned.
+
+    Raises TypeError unless it is a float32 or float64 array, of `like`'s dtype where that is
+    given, and ValueError unless the number of its dimensions is one of `ndim`.
+    """
+    if not isinstance(value, np.ndarray) or isinstance(value, np.ma.MaskedArray):
+        raise TypeError(f"{name} must be a NumPy array, got {type(value).__name__}")
+    if value.dtype not in FLOATS:
+        raise TypeError(f"{name} must be float32 or float64, got {value.dtype}")
+    if like is not None and value.dtype != like.dtype:
+        raise TypeError(f"{name} must be {like.dtype} as the input is, got {value.dtype}")
+    if value.ndim not in ndim:
+        wanted = " or ".join(map(str, ndim))
+        raise ValueError(f"{name} must have {wanted} dimensions, got shape {value.shape}")
+    return np.require(np.asarray(value), requirements="A")
+
+
+def integer(name: str, value: object, least: int) -> int:
+    """`value` as an int; raises TypeError for what is none, ValueError below `least`."""
+    if isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{name} must be a whole number, got {value!r}")
+    try:
+        number = operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        raise TypeError(f"{name} must be a whole number, got {value!r}") from None
+    if number < least:
+        raise ValueError(f"{name} must be at least {least}, got {number}")
+    return number
+
+
+def pair(name: str, value: object, least: int) -> tuple[int, int]:
+    """An int or two of them -> (vertical, horizontal), each at least `least`."""
+    if isinstance(value, (tuple, list)):
+        if len(value) == 1:
+            value = [value[0], value[0]]
+        if len(value) != 2:
+            raise ValueError(f"{name} must be a whole number or a pair of them, got {value!r}")
+        return integer(name, value[0], least), integer(name, value[1], least)
+    number = integer(name, value, least)
+    return number, number
+
+
+def is_channels_last(array: Array) -> bool:
+    """Whether torch would take a 4-d array to be in channels-last memory, by its strides alone.
+
+    The rule of c10's `is_channels_last_strides_2d`: one-sized dimensions are ambiguous, and count
+    as channels-last only where their strides say so.
+    """
+    if array.ndim != 4 or array.strides[1] == 0:
+        return False
+    least = 0
+    for axis in (1, 3, 2, 0):
+        size, stride = array.shape[axis], array.strides[axis]
+        if size == 0 or stride < least:
+            return False
+        if axis == 0 and least == array.strides[1]:
+            return False
+        least = stride * size if size > 1 else stride
+    return True
+
+
+def empty(shape: Sequence[int], dtype: DTypeLike, *, channels_last: bool = False) -> Array:
+    """Room for a result, contiguous; [N, C, H, W] in channels-last memory where asked for.
+
+    Every operator makes room through this, so that tests can put canaries around it.
+    """
+    if not channels_last:
+        return np.empty(shape, dtype)
+    n, c, h, w = shape
+    return np.empty((n, h, w, c), dtype).transpose(0, 3, 1, 2)
+
+
+def nhwc(array: Array) -> Array:
+    """[N, C, H, W] -> C-contiguous [N, H, W, C]; a view where the memory is channels-last."""
+    return np.ascontiguousarray(array.transpose(0, 2, 3, 1))

@@ -1,0 +1,224 @@
+"""`torch.nn.functional.conv2d` and its gradients: arguments, shapes and memory; no arithmetic."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from kernels.arrays import Array, empty, float_array, integer, is_channels_last, pair
+from kernels.operator import Algorithm, Operator
+
+Padding = int | str | tuple[int, int] | list[int]
+Pair = int | tuple[int, int] | list[int]
+
+
+@dataclass(frozen=True)
+class Call:
+    """One convolution in normal form."""
+
+    input: Array
+    """[N, C, H, W], any strides."""
+    weight: Array
+    """[K, C / groups, R, S], any strides."""
+    bias: Array | None
+    """[K]."""
+    stride: tuple[int, int]
+    before: tuple[int, int]
+    """Zeros above and to the left."""
+    after: tuple[int, int]
+    """Zeros below and to the right; differs from `before` for padding "same" alone."""
+    dilation: tuple[int, int]
+    groups: int
+    shape: tuple[int, int, int, int]
+    """The output's: [N, K, P, Q]."""
+    channels_last: bool
+    """Whether output and gradients lie in channels-last memory."""
+    batched: bool
+
+
+@dataclass(frozen=True)
+class Gradients:
+    """Room for the gradients that are wanted, each as large as its argument."""
+
+    input: Array | None
+    weight: Array | None
+    bias: Array | None
+
+
+class Conv2dAlgorithm(Algorithm, Protocol):
+    """A way of computing a call; the arrays to fill hold anything before."""
+
+    def unsupported(self, call: Call) -> str | None:
+        """Why it does not do this call, or None."""
+
+    def forward(self, call: Call, output: Array, threads: int | None) -> None:
+        """Fill `output` [N, K, P, Q]."""
+
+    def backward(
+        self, call: Call, grad_output: Array, grads: Gradients, threads: int | None
+    ) -> None:
+        """Fill the gradients, from the output's [N, K, P, Q]."""
+
+
+class Conv2d(Operator[Conv2dAlgorithm]):
+    """Two-dimensional cross-correlation."""
+
+    def forward(
+        self,
+        input: Array,  # noqa: A002 - torch's name
+        weight: Array,
+        bias: Array | None = None,
+        stride: Pair = 1,
+        padding: Padding = 0,
+        dilation: Pair = 1,
+        groups: int = 1,
+    ) -> Array:
+        """[N, C, H, W] or [C, H, W] -> [N, K, P, Q] or [K, P, Q]; weight [K, C / groups, R, S].
+
+        P = (H + 2 padding - dilation (R - 1) - 1) / stride + 1, rounded down; Q alike. Raises
+        TypeError, ValueError, and NotImplementedError for what this algorithm does not do.
+        """
+        call = self._checked(input, weight, bias, stride, padding, dilation, groups)
+        output = empty(call.shape, call.input.dtype, channels_last=call.channels_last)
+        if output.size:
+            self._algorithm.forward(call, output, self._threads)
+        return output if call.batched else output[0]
+
+    def backward(
+        self,
+        grad_output: Array,
+        input: Array,  # noqa: A002 - torch's name
+        weight: Array,
+        bias: Array | None = None,
+        stride: Pair = 1,
+        padding: Padding = 0,
+        dilation: Pair = 1,
+        groups: int = 1,
+        *,
+        needs: tuple[bool, bool, bool] = (True, True, True),
+    ) -> tuple[Array | None, Array | None, Array | None]:
+        """The gradients of input, weight and bias, from that of the output.
+
+        None for those that `needs` leaves out, and for a bias that is not there. Raises as
+        `forward` does.
+        """
+        call = self._checked(input, weight, bias, stride, padding, dilation, groups)
+        wanted = call.shape if call.batched else call.shape[1:]
+        grad_output = float_array("grad_output", grad_output, (len(wanted),), like=call.input)
+        if grad_output.shape != wanted:
+            raise ValueError(f"grad_output must have shape {wanted}, got {grad_output.shape}")
+        grads = Gradients(
+            input=_like(call.input, call) if needs[0] else None,
+            weight=_like(call.weight, call) if needs[1] else None,
+            bias=None
+            if call.bias is None or not needs[2]
+            else empty(call.bias.shape, call.bias.dtype),
+        )
+        if grad_output.size:
+            batched = grad_output if call.batched else grad_output[None]
+            self._algorithm.backward(call, batched, grads, self._threads)
+        else:
+            for grad in (grads.input, grads.weight, grads.bias):
+                if grad is not None:
+                    grad.fill(0)
+        grad_input = grads.input
+        if grad_input is not None and not call.batched:
+            grad_input = grad_input[0]
+        return grad_input, grads.weight, grads.bias
+
+    def _checked(
+        self,
+        given: Array,
+        weight: Array,
+        bias: Array | None,
+        stride: Pair,
+        padding: Padding,
+        dilation: Pair,
+        groups: int,
+    ) -> Call:
+        call = _call(given, weight, bias, stride, padding, dilation, groups)
+        reason = self._algorithm.unsupported(call)
+        if reason is not None:
+            raise NotImplementedError(reason)
+        return call
+
+
+def _call(
+    given: Array,
+    weight: Array,
+    bias: Array | None,
+    stride: Pair,
+    padding: Padding,
+    dilation: Pair,
+    groups: int,
+) -> Call:
+    given = float_array("input", given, (3, 4))
+    weight = float_array("weight", weight, (4,), like=given)
+    batched = given.ndim == 4
+    images = given if batched else given[None]
+    groups = integer("groups", groups, 1)
+    n, channels, *size = images.shape
+    filters, depth, *kernel = weight.shape
+    if min(filters, depth, *kernel) == 0:
+        raise ValueError(f"weight must have no empty dimension, got shape {weight.shape}")
+    if channels != depth * groups:
+        raise ValueError(
+            f"input must have {depth * groups} channels, groups ({groups}) times weight.shape[1] "
+            f"({depth}); got shape {given.shape}"
+        )
+    if filters % groups:
+        raise ValueError(f"groups must divide weight's {filters} filters, got {groups}")
+    if bias is not None:
+        bias = float_array("bias", bias, (1,), like=given)
+        if bias.shape != (filters,):
+            raise ValueError(f"bias must have shape ({filters},), got {bias.shape}")
+    steps = pair("stride", stride, 1)
+    spread = pair("dilation", dilation, 1)
+    reach = [spread[i] * (kernel[i] - 1) + 1 for i in (0, 1)]
+    before, after = _padding(padding, steps, reach)
+    padded = [before[i] + size[i] + after[i] for i in (0, 1)]
+    if padded[0] < reach[0] or padded[1] < reach[1]:
+        raise ValueError(
+            f"weight: its {reach[0]} x {reach[1]} kernel (with dilation) is larger than the "
+            f"padded input, {padded[0]} x {padded[1]}"
+        )
+    return Call(
+        input=images,
+        weight=weight,
+        bias=bias,
+        stride=steps,
+        before=before,
+        after=after,
+        dilation=spread,
+        groups=groups,
+        shape=(
+            n,
+            filters,
+            (padded[0] - reach[0]) // steps[0] + 1,
+            (padded[1] - reach[1]) // steps[1] + 1,
+        ),
+        channels_last=is_channels_last(images) or is_channels_last(weight),
+        batched=batched,
+    )
+
+
+def _padding(
+    padding: Padding, stride: tuple[int, int], reach: list[int]
+) -> tuple[tuple[int, int], tuple[int, int]]:
+    """What is padded (above, left) and (below, right)."""
+    if padding == "valid":
+        return (0, 0), (0, 0)
+    if padding == "same":
+        if stride != (1, 1):
+            raise ValueError(f'padding "same" needs stride 1, got {stride}')
+        total = [r - 1 for r in reach]
+        before = (total[0] // 2, total[1] // 2)
+        return before, (total[0] - before[0], total[1] - before[1])
+    if isinstance(padding, str):
+        raise ValueError(f'padding must be "same", "valid", an int or a pair, got {padding!r}')
+    both = pair("padding", padding, 0)
+    return both, both
+
+
+def _like(array: Array, call: Call) -> Array:
+    return empty(array.shape, array.dtype, channels_last=call.channels_last)
