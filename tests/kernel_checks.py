@@ -75,9 +75,9 @@ class Guard:
     def __init__(self, monkeypatch):
         self._buffers = []
         for name, module in list(sys.modules.items()):
-            if name.startswith("kernels.") and name.endswith(".operator"):
-                if hasattr(module, "empty"):
-                    monkeypatch.setattr(module, "empty", self._empty)
+            ours = name.startswith("kernels.") and name.endswith(".operator")
+            if ours and hasattr(module, "empty"):
+                monkeypatch.setattr(module, "empty", self._empty)
 
     def _empty(self, shape, dtype, *, channels_last=False):
         size = int(np.prod(shape))
