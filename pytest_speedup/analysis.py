@@ -24,6 +24,8 @@ class ArmResult:
     """Seconds per call."""
     throughput: Estimate | None
     """Items per second; None where the arm states no work."""
+    share: Estimate | None
+    """Throughput / what the machine gives; None where the arm does not state that."""
     relative: Estimate | None
     """Speedup against `relative_base`; None where there is none."""
     relative_base: Arm | None
@@ -210,7 +212,8 @@ def _ranking(
 
 def _arm_result(arm: Arm, seconds: Estimate, relative: Arm | str, absolute: Arm | str) -> ArmResult:
     """One arm's result against its two bases; a text in place of a base says why there is none."""
-    work = arm.work
+    work, peak = arm.work, arm.peak
+    throughput = None if work is None else monotone(lambda t: work / t, seconds)
     gain = None if isinstance(relative, str) else bases.speedup(arm, relative)
     efficiency = karp_flatt = None
     if gain is not None and isinstance(relative, Arm) and _scales(arm, relative):
@@ -220,7 +223,8 @@ def _arm_result(arm: Arm, seconds: Estimate, relative: Arm | str, absolute: Arm 
     return ArmResult(
         arm=arm,
         time=seconds,
-        throughput=None if work is None else monotone(lambda t: work / t, seconds),
+        throughput=throughput,
+        share=monotone(lambda r: r / peak, throughput) if throughput and peak else None,
         relative=gain,
         relative_base=None if isinstance(relative, str) else relative,
         no_relative=relative if isinstance(relative, str) else None,

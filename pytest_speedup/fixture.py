@@ -43,6 +43,8 @@ class Taken:
     plan: Plan
     work: float | None
     unit: str
+    peak: float | None
+    """The most items per second that the machine gives."""
     cpus: int | None
     """CPUs that the arm says it asks for."""
     intra_op: int
@@ -113,6 +115,7 @@ class Speedup:
         expected: Any,
         work: float | None = None,
         unit: str = "images",
+        peak: float | None = None,
         setup: Callable[[], Any] | None = None,
         cpus: int | None = None,
         tolerance: Any = None,
@@ -123,6 +126,8 @@ class Speedup:
             check that raises where its argument is wrong and may return facts to keep.
         work: how many items one call processes, all workers together; `unit` names them in the
             plural.
+        peak: the most items per second that this machine gives on as many CPUs, measured in this
+            run, where the arm's share of that is to be told.
         setup: called before every call and outside the timing; may return (args, kwargs).
         cpus: CPUs that the arm asks for; by default the product of its worker parameters, times
             torch's intra-op threads where the result is a tensor and no parameter is `threads`.
@@ -136,6 +141,10 @@ class Speedup:
         allowed = tolerance_of(tolerance)
         if work is not None and not 0 < work < math.inf:
             raise ValueError(f"work must be above 0 {unit} and finite, got {work!r}")
+        if peak is not None and work is None:
+            raise ValueError("peak is told in items per second: say work too, the items of a call")
+        if peak is not None and not 0 < peak < math.inf:
+            raise ValueError(f"peak must be above 0 {unit}/s and finite, got {peak!r}")
         if cpus is not None and cpus < 1:
             raise ValueError(f"cpus must be at least 1, got {cpus!r}")
 
@@ -169,6 +178,7 @@ class Speedup:
                 # NumPy's numbers are no JSON.
                 work=None if work is None else float(work),
                 unit=str(unit),
+                peak=None if peak is None else float(peak),
                 cpus=None if cpus is None else int(cpus),
                 proof=before.together(after),
                 threads=threads,

@@ -175,6 +175,7 @@ class Ledger:
             "base": mark.base,
             "work": None if taken is None else taken.work,
             "unit": "calls" if taken is None else taken.unit,
+            "peak": None if taken is None else taken.peak,
             "scaling": mark.scaling,
             "cpus": cpus,
             "oversubscribed": cpus > self.usable_cpus,

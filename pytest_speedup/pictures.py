@@ -104,7 +104,7 @@ def _throughputs(stack: Sequence[Layer]) -> Iterator[tuple[str, Figures]]:
         plotted = [
             (layer, series, tuple(_rate_points(series.results, size))) for layer, series in found
         ]
-        measure, name = f"{prefix}{unit}/s", visible(axis)
+        measure, name = wording.rate_name(prefix, unit), visible(axis)
         notes = [
             "Hollow: oversubscribed."
             for *_, points in plotted

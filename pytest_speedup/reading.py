@@ -144,6 +144,7 @@ def _arm(benchmark: Field) -> Arm:
         base=ours.optional_text("base"),
         work=ours.optional_positive("work"),
         unit=ours["unit"].text(),
+        peak=ours.optional_positive("peak"),
         scaling=ours["scaling"].choice("strong", "weak"),
         cpus=ours["cpus"].count(1),
         oversubscribed=ours["oversubscribed"].flag(),

@@ -59,6 +59,8 @@ class Arm:
     work: float | None
     """Items that one call processes."""
     unit: str
+    peak: float | None
+    """The most items per second that the machine gives on as many CPUs, as the arm says."""
     scaling: str
     """"strong" or "weak"."""
     cpus: int

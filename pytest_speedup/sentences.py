@@ -62,6 +62,8 @@ def head(view: View) -> Iterator[str]:
     yield ", ".join(filter(None, [wording.machine(view.run), wording.date(view.run)]))
     yield from _absolute_bases(view)
     yield from _relative_bases(view)
+    if most := peaks(view):
+        yield f"of peak: vs {most}"
     if view.group.noise is not None:
         which = f" ({view.called(view.group.noise_arm)})" if view.group.noise_arm else ""
         apart = wording.percent_apart(view.group.noise)
@@ -101,6 +103,20 @@ def _relative_bases(view: View) -> Iterator[str]:
     for base, series_names in elsewhere.values():
         named = wording.enumeration([visible(name) for name in series_names])
         yield f"relative: {named} vs {view.timed(base)}"
+
+
+def peaks(view: View) -> str | None:
+    """What the machine gives, by CPUs and unit; of several figures the largest."""
+    largest: dict[tuple[int, str], float] = {}
+    for arm in (row.arm for row in view.rows):
+        if arm.peak is not None:
+            place = (arm.cpus, arm.unit)
+            largest[place] = max(arm.peak, largest.get(place, 0.0))
+    told = [
+        f"{wording.rate(peak, unit)} on {cpus} CPU{'s' * (cpus != 1)}"
+        for (cpus, unit), peak in sorted(largest.items())
+    ]
+    return wording.enumeration(told) if told else None
 
 
 def fastest(view: View) -> str | None:

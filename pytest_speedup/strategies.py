@@ -11,7 +11,7 @@ from pytest_speedup.analysis import ArmResult
 from pytest_speedup.estimate import Estimate
 from pytest_speedup.fields import visible
 from pytest_speedup.layers import Layer, framed, paged, scaled
-from pytest_speedup.sentences import is_base
+from pytest_speedup.sentences import is_base, peaks
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -40,7 +40,7 @@ def strategies(stack: Sequence[Layer]) -> list[Callable[[Sequence[str]], Figure]
         measure = f"time per call, {name} (shorter is better)"
     else:
         name, size = wording.rate_unit(values)
-        measure = f"{name}{visible(unit)}/s"
+        measure = wording.rate_name(name, unit)
     drawn = [_bar(label, layer, row, scaled(value, size)) for label, layer, row, value in shown]
     notes = list(_bar_notes(stack, drawn))
     if left := [layer.called(label) for label, layer, row in rows if not _bar_value(row, unit)]:
@@ -108,6 +108,8 @@ def _bar_notes(stack: Sequence[Layer], drawn: Sequence[bars.Bar]) -> Iterator[st
         group = layer.view.group
         if group.serial_base is not None:
             yield layer.called(f"Base: {layer.view.timed(group.serial_base)}") + "."
+        if most := peaks(layer.view):
+            yield layer.called(f"The machine's peak: {most}") + "."
         if group.ranking.tie:
             names = [layer.view.called(result.arm) for result in group.ranking.level]
             tied = f"{wording.enumeration(names[:-1])} and {names[-1]}"

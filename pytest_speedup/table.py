@@ -20,8 +20,8 @@ from pytest_speedup.sentences import View
 NARROWEST = 40
 NONE = "–"
 BOLD, RED, GREEN = "1", "1;31", "32"
-STRATEGY, PROOF = "strategy", "proof"
-SPARED = ("eff.", "/s", "relative", "workers")
+STRATEGY, PROOF, SHARE = "strategy", "proof", "of peak"
+SPARED = ("eff.", SHARE, "/s", "relative", "workers")
 """How the heads of columns end that give way on a narrow terminal, the first one first."""
 
 Line = tuple[str, str]
@@ -118,6 +118,7 @@ def _columns(view: View, told: Callable[..., str]) -> list[Column]:
         column("workers", lambda row: wording.workers(row.arm)),
         column(f"time, {unit[0]}", lambda row: told(row.time, decimals, unit[1])),
         _throughput(view),
+        column(SHARE, lambda row: _percent(row.share)),
         column("relative", lambda row: _speedup(row, row.relative, row.relative_base, told)),
         column("absolute", lambda row: _absolute(row, told)),
         column("eff.", lambda row: _percent(row.efficiency)),
@@ -130,8 +131,8 @@ def _throughput(view: View) -> Column:
     rates = [row.throughput.value for row in view.rows if row.throughput]
     prefix, size = wording.rate_unit(rates)
     decimals = wording.places(rate / size for rate in rates)
-    units = {visible(row.arm.unit) for row in view.rows if row.throughput}
-    head = f"{prefix}{units.pop() if len(units) == 1 else 'items'}/s"
+    units = {row.arm.unit for row in view.rows if row.throughput}
+    head = wording.rate_name(prefix, units.pop() if len(units) == 1 else "items")
     return Column(
         head,
         tuple(
@@ -154,5 +155,5 @@ def _absolute(row: ArmResult, told: Callable[..., str]) -> str:
     return NONE if row.device_ratio else _speedup(row, row.absolute, row.absolute_base, told)
 
 
-def _percent(efficiency: Estimate | None) -> str:
-    return NONE if efficiency is None else f"{100 * efficiency.value:.0f} %"
+def _percent(share: Estimate | None) -> str:
+    return NONE if share is None else f"{100 * share.value:.0f} %"

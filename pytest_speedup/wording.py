@@ -35,6 +35,17 @@ def rate_unit(rates: Iterable[float]) -> Unit:
     return next((unit for unit in RATE_UNITS if middle >= unit[1]), RATE_UNITS[-1])
 
 
+def rate_name(prefix: str, unit: str) -> str:
+    """`M images/s`; a unit in capitals is a symbol, which its prefix joins: `GB/s`."""
+    return f"{prefix.strip() if unit.isupper() else prefix}{visible(unit)}/s"
+
+
+def rate(value: float, unit: str) -> str:
+    """A rate in a sentence: `141 GFLOP/s`."""
+    prefix, size = rate_unit([value])
+    return f"{number(value / size, places([value / size]))} {rate_name(prefix, unit)}"
+
+
 def places(values: Iterable[float], most: int = 3) -> int:
     """Decimal places that show three digits of the smallest of some positive values."""
     smallest = min((v for v in values if v > 0), default=1.0)

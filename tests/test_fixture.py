@@ -70,6 +70,32 @@ speedup(arm, 1, expected=2, work=16, unit="frames", cpus=3)
     assert "cpu_model" in data["machine_info"]["speedup"]
 
 
+def test_what_the_machine_gives_is_written_down_and_nothing_where_it_is_not_said(
+    measure: Measure,
+) -> None:
+    _, data = measure_body(
+        measure, "speedup(lambda: spend(0.1), expected=None, work=2, unit='B', peak=50)"
+    )
+    assert timed(data)["test_x"]["peak"] == 50.0
+    _, data = measure_body(measure, "speedup(lambda: spend(0.1), expected=None, work=2)")
+    assert timed(data)["test_x"]["peak"] is None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ("peak=5", "peak is told in items per second: say work too"),
+        ("work=1, unit='B', peak=0", "peak must be above 0 B/s and finite, got 0"),
+        ("work=1, peak=float('nan')", "peak must be above 0 images/s and finite, got nan"),
+    ],
+)
+def test_a_peak_that_is_none_is_refused(measure: Measure, arguments: str, says: str) -> None:
+    result, data = measure_body(measure, f"speedup(lambda: spend(1), expected=None, {arguments})")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines([f"*{says}*"])
+    assert not timed(data)
+
+
 def test_expected_cannot_be_left_out(measure: Measure) -> None:
     result, data = measure_body(measure, "speedup(lambda: 1)")
     result.assert_outcomes(failed=1)

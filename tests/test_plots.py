@@ -143,6 +143,12 @@ def test_bars_stand_in_the_order_of_the_table_with_their_speedups() -> None:
     assert widths[names.index("thread_pool threads=2")] == pytest.approx(16 / 0.44)
 
 
+def test_the_machines_peak_stands_below_the_bars() -> None:
+    arms = [arm_json("test_a", [[0.5]] * 5, work=1e9, unit="B", peak=2.5e10)]
+    drawn = figure("strategies", read(run_json(arms)))
+    assert any("The machine's peak: 25.0 GB/s on 1 CPU." in text for text in words(drawn))
+
+
 def test_oversubscribed_bars_are_hatched() -> None:
     ax = figure("strategies", read(make_run_json())).axes[0]
     hatched = [

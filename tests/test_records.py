@@ -85,6 +85,11 @@ def test_what_an_arm_may_lack_is_none():
     assert (arm.group, arm.params) == ("ungrouped", {})
 
 
+def test_a_run_from_before_peaks_were_kept_is_read():
+    assert arm_from_benchmark(arm_json("test_a", [[1.0]])).peak is None
+    assert arm_from_benchmark(arm_json("test_a", [[1.0]], peak=2e9)).peak == 2e9
+
+
 def test_a_second_turn_that_never_came_is_none():
     assert arm_from_benchmark(arm_json("test_a", [[1.0]], repeat=[])).repeat is None
 
@@ -106,7 +111,7 @@ def test_no_time_but_a_positive_number_is_read(seconds):
     assert message.endswith("measure again")
 
 
-@pytest.mark.parametrize("key", ["repeat", "first_call", "work"])
+@pytest.mark.parametrize("key", ["repeat", "first_call", "work", "peak"])
 @pytest.mark.parametrize("number", [math.nan, 0, -1, True])
 def test_other_numbers_are_held_to_the_same(key, number):
     value = [[number]] if key == "repeat" else number

@@ -14,7 +14,7 @@ from pytest_speedup.columns import cells, fold
 from pytest_speedup.estimate import Estimate
 from pytest_speedup.reading import run_from_json
 from pytest_speedup.table import render
-from pytest_speedup.wording import duration, fraction, number, percent_apart, plus_minus
+from pytest_speedup.wording import duration, fraction, number, percent_apart, plus_minus, rate_name
 from tests.run_files import GROUP, arm_json, make_run_json, run_json
 
 HOSTILE = "a<b>|/c $x$ [bold]\x1b[31m\x00\u202e\n ]]> 漢字 \ud800"
@@ -184,6 +184,30 @@ def test_the_proof_is_the_error_where_bits_differ() -> None:
 def test_a_plain_benchmark_has_no_proof_of_ours() -> None:
     text = table(run_json([arm_json("test_a", steady(1), verified=None)]), width=160)
     assert row(text, "a")[-1] == "none"
+
+
+def test_a_rate_is_told_in_its_unit_and_as_a_share_of_the_peak() -> None:
+    arms = [
+        arm_json("test_a", [[0.5]] * 5, work=1e11, unit="FLOP", peak=4e11),
+        arm_json("test_b", [[0.25]] * 5, work=1e11, unit="FLOP", peak=8e11, cpus=2),
+    ]
+    text = table(run_json(arms), width=160)
+    assert re.search(r"strategy .* GFLOP/s  of peak ", text)
+    assert row(text, "a")[3:5] == ["200", "50 %"]
+    assert row(text, "b")[3:5] == ["400", "50 %"]
+    assert "of peak: vs 400 GFLOP/s on 1 CPU, 800 GFLOP/s on 2 CPUs" in text
+
+
+def test_without_a_peak_there_is_no_share() -> None:
+    assert "of peak" not in table(make_run_json(), width=160)
+
+
+@pytest.mark.parametrize(
+    ("prefix", "unit", "told"),
+    [("G ", "B", "GB/s"), ("", "FLOP", "FLOP/s"), ("M ", "images", "M images/s")],
+)
+def test_a_symbol_takes_its_prefix_without_a_space(prefix: str, unit: str, told: str) -> None:
+    assert rate_name(prefix, unit) == told
 
 
 def test_amdahl_and_karp_flatt_are_told_per_series() -> None:
