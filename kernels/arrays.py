@@ -16,6 +16,8 @@ from numpy.typing import DTypeLike, NDArray
 Array = NDArray[Any]
 
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
+MOST = 2**63 - 1
+"""The largest whole number that compiled code takes."""
 
 
 def float_array(name: str, value: object, ndim: Sequence[int], like: Array | None = None) -> Array:
@@ -33,11 +35,12 @@ def float_array(name: str, value: object, ndim: Sequence[int], like: Array | Non
     if value.ndim not in ndim:
         wanted = " or ".join(map(str, ndim))
         raise ValueError(f"{name} must have {wanted} dimensions, got shape {value.shape}")
-    return np.require(np.asarray(value), requirements="A")
+    array = np.asarray(value)
+    return array if array.flags.aligned else array.copy(order="K")
 
 
 def integer(name: str, value: object, least: int) -> int:
-    """`value` as an int; raises TypeError for what is none, ValueError below `least`."""
+    """`value` as an int; raises TypeError for what is none, ValueError outside [least, 2^63)."""
     if isinstance(value, (bool, np.bool_)):
         raise TypeError(f"{name} must be a whole number, got {value!r}")
     try:
@@ -46,6 +49,8 @@ def integer(name: str, value: object, least: int) -> int:
         raise TypeError(f"{name} must be a whole number, got {value!r}") from None
     if number < least:
         raise ValueError(f"{name} must be at least {least}, got {number}")
+    if number > MOST:
+        raise ValueError(f"{name} must be at most {MOST}, got {number}")
     return number
 
 

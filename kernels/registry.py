@@ -7,12 +7,30 @@ from __future__ import annotations
 
 from typing import Any
 
+from kernels.adaptive_avg_pool2d import ADAPTIVE_AVG_POOL2D
+from kernels.add import ADD
 from kernels.arrays import integer
+from kernels.avg_pool2d import AVG_POOL2D
+from kernels.batch_norm import BATCH_NORM
 from kernels.conv2d import CONV2D
+from kernels.cross_entropy import CROSS_ENTROPY
+from kernels.log_softmax import LOG_SOFTMAX
+from kernels.max_pool2d import MAX_POOL2D
 from kernels.operator import Entry
+from kernels.relu import RELU
+from kernels.softmax import SOFTMAX
 
 OPERATORS = {
     "conv2d": CONV2D,
+    "max_pool2d": MAX_POOL2D,
+    "avg_pool2d": AVG_POOL2D,
+    "adaptive_avg_pool2d": ADAPTIVE_AVG_POOL2D,
+    "relu": RELU,
+    "softmax": SOFTMAX,
+    "log_softmax": LOG_SOFTMAX,
+    "cross_entropy": CROSS_ENTROPY,
+    "batch_norm": BATCH_NORM,
+    "add": ADD,
 }
 
 

@@ -8,6 +8,7 @@ the same operator on absolute values, u the unit roundoff of the result's dtype.
 from __future__ import annotations
 
 import sys
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -20,26 +21,26 @@ CANARY = -123456.75
 def laid_out(array, memory):
     """The same values in other memory; "views": every second element, in negative strides."""
     if memory == "contiguous":
-        return np.ascontiguousarray(array)
+        return array.copy(order="C")
     if memory == "channels_last":
         if array.ndim != 4:
-            return np.ascontiguousarray(array)
+            return array.copy(order="C")
         return np.ascontiguousarray(array.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
     assert memory == "views"
     room = np.full([2 * size for size in array.shape], CANARY, array.dtype)
-    view = room[tuple(slice(None, None, -2) for _ in array.shape)]
+    view = room[(..., *(slice(None, None, -2) for _ in array.shape))]
     view[...] = array
     return view
 
 
 def integers(rng, shape, dtype):
     """Whole numbers in [-4, 4]: sums of their products are exact in float32."""
-    return rng.integers(-4, 5, shape).astype(dtype)
+    return np.asarray(rng.integers(-4, 5, shape)).astype(dtype)
 
 
 def normal(rng, shape, dtype):
     """Standard normal."""
-    return rng.standard_normal(shape).astype(dtype)
+    return np.asarray(rng.standard_normal(shape)).astype(dtype)
 
 
 def tensor(array):
@@ -56,6 +57,27 @@ def assert_equal(actual, expected):
     np.testing.assert_array_equal(actual, expected)
 
 
+def assert_order(actual, expected):
+    """The memory order of torch's `expected`, by the strides of all dimensions that have more than
+    one element: those of the others mean nothing, and torch and NumPy write them differently.
+    """
+    assert actual.shape == tuple(expected.shape)
+    if actual.size:
+        size = expected.element_size()
+        pairs = zip(actual.strides, expected.stride(), actual.shape, strict=True)
+        told = [(ours, theirs * size) for ours, theirs, length in pairs if length > 1]
+        assert [ours for ours, _ in told] == [theirs for _, theirs in told]
+
+
+@contextmanager
+def about(what):
+    """Say of a failed check what it was of: `with about("gradient of weight"): ...`."""
+    try:
+        yield
+    except AssertionError as error:
+        raise AssertionError(f"{what}: {error}") from error
+
+
 def assert_within(actual, exact, scale, *, factor=8):
     """|actual - exact| <= factor u scale, element by element; `exact` and `scale` in float64."""
     assert actual.shape == exact.shape
@@ -63,6 +85,7 @@ def assert_within(actual, exact, scale, *, factor=8):
     error = np.abs(actual.astype(np.float64) - exact)
     allowed = factor * unit * scale + np.finfo(actual.dtype).tiny
     worst = np.unravel_index(np.argmax(error - allowed), error.shape) if error.size else ()
+    worst = tuple(map(int, worst))
     assert error.size == 0 or (error <= allowed).all(), (
         f"at {worst}: got {actual[worst]}, wanted {exact[worst]}, error {error[worst]:.3g}, "
         f"allowed {allowed[worst]:.3g}"

@@ -88,7 +88,7 @@ def test_every_package_keeps_the_import_rules():
     assert broken_rules(ROOT) == []
 
 
-@pytest.mark.parametrize("package", ["pytest_speedup", "models", "bench"])
+@pytest.mark.parametrize("package", ["pytest_speedup", "models", "kernels", "bench"])
 def test_the_rules_are_held_over_files_that_exist(package):
     assert list((ROOT / package).rglob("*.py"))
 
@@ -142,6 +142,12 @@ def test_importing_the_plugin_loads_few_of_its_own_modules():
     ours = {name for name in loaded_by("pytest_speedup.plugin", ROOT) if "pytest_speedup." in name}
     light = {"plugin", "options", "mpi", "measuring"}
     assert ours == {f"pytest_speedup.{name}" for name in light}
+
+
+def test_importing_the_operators_loads_no_torch():
+    loaded = loaded_by("kernels", ROOT)
+    assert "kernels.conv2d.reference" in loaded
+    assert loaded & {"torch", "torchvision", "matplotlib", "mpi4py"} == set()
 
 
 def test_a_plugin_that_loads_something_heavy_is_found(tmp_path):

@@ -1,0 +1,60 @@
+"""A kernel compiled twice from one source: for one thread, and over `prange`.
+
+Numba keeps compiled code on disk under the function's name and types, not under its options, so
+that two compilations of one function read each other's code: the parallel one takes a name of its
+own here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import FunctionType
+from typing import Any
+
+from numba import njit
+
+from kernels.threads import most_threads, numba_threads
+
+
+class Kernel:
+    """A function of (tasks, ...) whose tasks write apart from each other, in any order.
+
+    The number of tasks depends on the arguments' shapes alone, so that the result is the same bits
+    for every number of threads. One task never pays for a thread's start. Division by zero gives
+    infinity or NaN.
+    """
+
+    def __init__(self, source: FunctionType, fastmath: frozenset[str] = frozenset()) -> None:
+        options: dict[str, Any] = {"cache": True, "nogil": True, "error_model": "numpy"}
+        if fastmath:
+            options["fastmath"] = set(fastmath)
+        self._serial = njit(**options)(source)
+        self._parallel = njit(parallel=True, **options)(_renamed(source, "parallel"))
+
+    def __call__(self, threaded: bool, threads: int | None, tasks: int, *arguments: Any) -> None:
+        """Run all tasks, on `threads` threads (None: all) where it is `threaded`.
+
+        Raises ValueError for more threads than there are.
+        """
+        alone = tasks == 1 and (threads is None or threads <= most_threads())
+        if alone or not threaded or threads == 1:
+            self._serial(tasks, *arguments)
+            return
+        with numba_threads(threads):
+            self._parallel(tasks, *arguments)
+
+
+def tasks_for(elements: int, grain: int) -> int:
+    """Into how many tasks a pass over `elements` is cut: 8 of `grain` or more each, or one alone.
+
+    Fewer would leave threads without work; more than 64 need none.
+    """
+    tasks = elements // grain
+    return 1 if tasks < 8 else min(64, tasks)
+
+
+def _renamed(source: FunctionType, suffix: str) -> Callable[..., Any]:
+    copy = FunctionType(source.__code__, source.__globals__, f"{source.__name__}_{suffix}")
+    copy.__qualname__ = copy.__name__
+    copy.__module__ = source.__module__
+    return copy

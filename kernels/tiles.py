@@ -1,0 +1,243 @@
+"""The register tile's arithmetic as LLVM vector code, for Numba kernels to call.
+
+    multiply_tile    sums of products of gathered points with packed vectors: the heart of
+                     convolutions and matrix products
+    correlate_tile   products of neighbouring numbers, summed over pixels: a weight's gradient
+    transpose_block  lanes x lanes numbers, transposed in registers
+    copy_panel       as many numbers as a tile has columns
+    copy_numbers     memcpy: Numba's assignment of slices is a third as fast
+
+LLVM does not find such code by itself: over a loop nest it keeps no tile of sums in registers.
+Emitted are plain vector loads, stores, shuffles and `llvm.fma`, so that they run on whatever LLVM
+compiles for, fast where the tile fits the host's registers.
+
+Nothing here checks bounds: the callers own that.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llvmlite import ir
+from numba.core import cgutils, types
+from numba.extending import intrinsic
+
+from kernels.emitter import INDEX, Emitter
+from kernels.simd import class_of
+
+
+@intrinsic
+def multiply_tile(
+    typing, tile, shape, x, origins, first, base, taps, run, w, w_at, start, start_at,
+    least, count, out, places, out_at,
+):  # fmt: skip  # noqa: ARG001, D417 - Numba's signature
+    """For gathered points q and neighbouring columns k, as many as the tile's `shape` has:
+
+        out[places[first + q] + out_at + k] = max(least, start[start_at + k]
+            + sum over t, i < run of x[origins[first + q] + base + taps[t] + i] w[w_at + row, k])
+
+    where row = t run + i counts the rows of w, each `tile.vectors` vectors wide. `shape` indexes
+    `simd.shapes(tile)`; of the columns, `count` are written. All arrays are flat and contiguous.
+    """
+    signature = types.void(
+        tile, types.intp, x, origins, types.intp, types.intp, taps, types.intp, w, types.intp,
+        start, types.intp, x.dtype, types.intp, out, places, types.intp,
+    )  # fmt: skip
+    kind = class_of(tile)
+
+    def emit(context: Any, builder: Any, _: Any, values: Any) -> Any:
+        done = builder.append_basic_block("done")
+        chosen = builder.switch(values[1], done)
+        for number, (points, vectors) in enumerate(kind.shapes()):
+            block = builder.append_basic_block(f"tile_{points}_{vectors}")
+            chosen.add_case(INDEX(number), block)
+            builder.position_at_end(block)
+            code = Emitter(context, builder, kind, x.dtype)
+            _multiply(code, signature.args, values, points, vectors)
+            builder.branch(done)
+        builder.position_at_end(done)
+        return context.get_dummy_value()
+
+    return signature, emit
+
+
+def _multiply(code: Emitter, kinds: Any, values: Any, points: int, vectors: int) -> None:
+    (x, origins, first, base, taps, run, w, w_at, start, start_at, least, count, out, places,
+     out_at) = values[2:]  # fmt: skip
+    at = {i: code.data(kinds[i], values[i]) for i in (2, 3, 6, 8, 10, 14, 15)}
+    builder, lanes = code.builder, code.lanes
+    origins = code.at_index(at[3], first)
+    places = code.at_index(at[15], first)
+    x = code.at(at[2], base)
+    rows = [code.at(x, code.load_index(code.at_index(origins, q))) for q in range(points)]
+    start = code.at(at[10], start_at)
+    begins = [code.load(code.at(start, v * lanes)) for v in range(vectors)]
+    sums = [[code.variable(begins[v]) for v in range(vectors)] for _ in range(points)]
+    w = code.variable(code.at(at[8], w_at))
+    with code.loop(INDEX(0), code.size(kinds[6], taps)) as t:
+        tap = code.load_index(code.at_index(at[6], t))
+        # One index into all points, so that a register holds it and an address mode adds it.
+        with code.loop(tap, builder.add(tap, run)) as i:
+            row = builder.load(w)
+            factors = [code.load(code.at(row, v * lanes)) for v in range(vectors)]
+            for q in range(points):
+                number = code.spread(code.load_scalar(code.at(rows[q], i)))
+                for v in range(vectors):
+                    total = code.fma(number, factors[v], builder.load(sums[q][v]))
+                    builder.store(total, sums[q][v])
+            builder.store(code.at(row, code.kind.vectors * lanes), w)
+    floor = code.spread(least)
+    out = code.at(at[14], out_at)
+    targets = [code.at(out, code.load_index(code.at_index(places, q))) for q in range(points)]
+    results = [[code.at_least(builder.load(total), floor) for total in row] for row in sums]
+    whole = builder.icmp_signed(">=", count, INDEX(vectors * lanes))
+    with builder.if_else(whole, likely=True) as (then, otherwise):
+        with then:
+            for q in range(points):
+                for v in range(vectors):
+                    code.store_some(results[q][v], code.at(targets[q], v * lanes))
+        with otherwise:
+            masks = [code.first_lanes(builder.sub(count, INDEX(v * lanes))) for v in range(vectors)]
+            for q in range(points):
+                for v in range(vectors):
+                    code.store_some(results[q][v], code.at(targets[q], v * lanes), masks[v])
+
+
+@intrinsic
+def transpose_block(typing, tile, source, source_at, step, target, target_at, places, first):  # noqa: ARG001
+    """target[target_at + places[first + j] + i] = source[source_at + i step + j], i, j < lanes."""
+    signature = types.void(
+        tile, source, types.intp, types.intp, target, types.intp, places, types.intp
+    )
+
+    def emit(context: Any, builder: Any, _: Any, values: Any) -> Any:
+        code = Emitter(context, builder, class_of(tile), source.dtype)
+        origin = code.at(code.data(source, values[1]), values[2])
+        end = code.at(code.data(target, values[4]), values[5])
+        places_at = code.at_index(code.data(places, values[6]), values[7])
+        rows = []
+        for _row in range(code.lanes):
+            rows.append(code.load(origin))
+            origin = code.at(origin, values[3])
+        for j, column in enumerate(code.transposed(rows)):
+            place = code.load_index(code.at_index(places_at, j))
+            code.store(column, code.at(end, place))
+        return context.get_dummy_value()
+
+    return signature, emit
+
+
+@intrinsic
+def copy_numbers(typing, source, source_at, target, target_at, count):  # noqa: ARG001
+    """target[target_at + i] = source[source_at + i] for i < count; the arrays do not overlap."""
+    signature = types.void(source, types.intp, target, types.intp, types.intp)
+
+    def emit(context: Any, builder: Any, _: Any, values: Any) -> Any:
+        begin = context.make_array(source)(context, builder, values[0]).data
+        end = context.make_array(target)(context, builder, values[2]).data
+        cgutils.raw_memcpy(
+            builder,
+            builder.gep(end, [values[3]]),
+            builder.gep(begin, [values[1]]),
+            values[4],
+            source.dtype.bitwidth // 8,
+        )
+        return context.get_dummy_value()
+
+    return signature, emit
+
+
+@intrinsic
+def copy_panel(typing, tile, source, source_at, target, target_at):  # noqa: ARG001
+    """target[target_at + i] = source[source_at + i] for the tile's columns i."""
+    signature = types.void(tile, source, types.intp, target, types.intp)
+
+    def emit(context: Any, builder: Any, _: Any, values: Any) -> Any:
+        kind = class_of(tile)
+        code = Emitter(context, builder, kind, source.dtype)
+        begin = code.at(code.data(source, values[1]), values[2])
+        end = code.at(code.data(target, values[3]), values[4])
+        vectors = [code.load(code.at(begin, v * code.lanes)) for v in range(kind.vectors)]
+        for v, vector in enumerate(vectors):
+            code.store(vector, code.at(end, v * code.lanes))
+        return context.get_dummy_value()
+
+    return signature, emit
+
+
+@intrinsic
+def correlate_tile(
+    typing, tile, shape, a, a_rows, a_at, a_step, b, b_rows, b_at, b_step, first, last, length,
+    sums, sums_at, sums_step, count,
+):  # fmt: skip  # noqa: ARG001
+    """For neighbouring points q of `a` and columns k of `b`, as many as the tile's `shape` has:
+
+        sums[sums_at + q sums_step + k] += sum over first <= row < last, j < length of
+            a[a_rows[row] + a_at + j a_step + q] b[b_rows[row] + b_at + j b_step + k]
+
+    The heart of a weight's gradient: `row` and j count pixels. `count` columns are read and written.
+    """
+    signature = types.void(
+        tile, types.intp, a, a_rows, types.intp, types.intp, b, b_rows, types.intp, types.intp,
+        types.intp, types.intp, types.intp, sums, types.intp, types.intp, types.intp,
+    )  # fmt: skip
+    kind = class_of(tile)
+
+    def emit(context: Any, builder: Any, _: Any, values: Any) -> Any:
+        done = builder.append_basic_block("done")
+        chosen = builder.switch(values[1], done)
+        for number, (points, vectors) in enumerate(kind.shapes()):
+            block = builder.append_basic_block(f"tile_{points}_{vectors}")
+            chosen.add_case(INDEX(number), block)
+            builder.position_at_end(block)
+            code = Emitter(context, builder, kind, a.dtype)
+            whole = builder.icmp_signed(">=", values[16], INDEX(vectors * code.lanes))
+            with builder.if_else(whole, likely=True) as (then, otherwise):
+                with then:
+                    _correlate(code, signature.args, values, points, vectors, masked=False)
+                with otherwise:
+                    _correlate(code, signature.args, values, points, vectors, masked=True)
+            builder.branch(done)
+        builder.position_at_end(done)
+        return context.get_dummy_value()
+
+    return signature, emit
+
+
+def _correlate(
+    code: Emitter, kinds: Any, values: Any, points: int, vectors: int, *, masked: bool
+) -> None:
+    (a, a_rows, a_at, a_step, b, b_rows, b_at, b_step, first, last, length, sums, sums_at,
+     sums_step, count) = values[2:]  # fmt: skip
+    at = {i: code.data(kinds[i], values[i]) for i in (2, 3, 6, 7, 13)}
+    builder, lanes = code.builder, code.lanes
+    masks = [
+        code.first_lanes(builder.sub(count, INDEX(v * lanes))) if masked else None
+        for v in range(vectors)
+    ]
+    a, b = code.at(at[2], a_at), code.at(at[6], b_at)
+    places = []
+    row_place = code.at(at[13], sums_at)
+    for _ in range(points):
+        places.append([code.at(row_place, v * lanes) for v in range(vectors)])
+        row_place = code.at(row_place, sums_step)
+    totals = [
+        [code.variable(code.load_some(place, masks[v])) for v, place in enumerate(row)]
+        for row in places
+    ]
+    with code.loop(first, last) as row:
+        a_place = code.variable(code.at(a, code.load_index(code.at_index(at[3], row))))
+        b_place = code.variable(code.at(b, code.load_index(code.at_index(at[7], row))))
+        with code.loop(INDEX(0), length):
+            numbers, columns = builder.load(a_place), builder.load(b_place)
+            factors = [code.load_some(code.at(columns, v * lanes), masks[v]) for v in range(vectors)]
+            for q in range(points):
+                number = code.spread(code.load_scalar(code.at(numbers, q)))
+                for v in range(vectors):
+                    total = code.fma(number, factors[v], builder.load(totals[q][v]))
+                    builder.store(total, totals[q][v])
+            builder.store(code.at(numbers, a_step), a_place)
+            builder.store(code.at(columns, b_step), b_place)
+    for q in range(points):
+        for v in range(vectors):
+            code.store_some(builder.load(totals[q][v]), places[q][v], masks[v])
