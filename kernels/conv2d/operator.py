@@ -46,18 +46,22 @@ class Gradients:
 
 
 class Conv2dAlgorithm(Algorithm, Protocol):
-    """A way of computing a call; the arrays to fill hold anything before."""
+    """A way of computing a call; the arrays to fill hold anything before.
+
+    It fills the room that it is given and returns None, or leaves it and returns its own results,
+    of the same shapes and in the same memory order.
+    """
 
     def unsupported(self, call: Call) -> str | None:
         """Why it does not do this call, or None."""
 
-    def forward(self, call: Call, output: Array, threads: int | None) -> None:
+    def forward(self, call: Call, output: Array, threads: int | None) -> Array | None:
         """Fill `output` [N, K, P, Q]."""
 
     def backward(
         self, call: Call, grad_output: Array, grads: Gradients, threads: int | None
-    ) -> None:
-        """Fill the gradients, from the output's [N, K, P, Q]."""
+    ) -> Gradients | None:
+        """Fill the gradients that are not None, from the output's [N, K, P, Q]."""
 
 
 class Conv2d(Operator[Conv2dAlgorithm]):
@@ -75,13 +79,15 @@ class Conv2d(Operator[Conv2dAlgorithm]):
     ) -> Array:
         """[N, C, H, W] or [C, H, W] -> [N, K, P, Q] or [K, P, Q]; weight [K, C / groups, R, S].
 
-        P = (H + 2 padding - dilation (R - 1) - 1) / stride + 1, rounded down; Q alike. Raises
-        TypeError, ValueError, and NotImplementedError for what this algorithm does not do.
+        P = (H + 2 padding - dilation (R - 1) - 1) / stride + 1, rounded down; Q alike. Without
+        channels to come in none go out (K = 0), as in torch. Raises TypeError, ValueError, and
+        NotImplementedError for what this algorithm does not do.
         """
         call = self._checked(input, weight, bias, stride, padding, dilation, groups)
         output = empty(call.shape, call.input.dtype, channels_last=call.channels_last)
         if output.size:
-            self._algorithm.forward(call, output, self._threads)
+            own = self._algorithm.forward(call, output, self._threads)
+            output = output if own is None else own
         return output if call.batched else output[0]
 
     def backward(
@@ -116,7 +122,8 @@ class Conv2d(Operator[Conv2dAlgorithm]):
         )
         if grad_output.size:
             batched = grad_output if call.batched else grad_output[None]
-            self._algorithm.backward(call, batched, grads, self._threads)
+            own = self._algorithm.backward(call, batched, grads, self._threads)
+            grads = grads if own is None else own
         else:
             for grad in (grads.input, grads.weight, grads.bias):
                 if grad is not None:
@@ -159,8 +166,10 @@ def _call(
     groups = integer("groups", groups, 1)
     n, channels, *size = images.shape
     filters, depth, *kernel = weight.shape
-    if min(filters, depth, *kernel) == 0:
-        raise ValueError(f"weight must have no empty dimension, got shape {weight.shape}")
+    if min(filters, *kernel) == 0:
+        raise ValueError(f"weight must have filters and a kernel, got shape {weight.shape}")
+    if min(size) == 0:
+        raise ValueError(f"input must have a height and a width, got shape {given.shape}")
     if channels != depth * groups:
         raise ValueError(
             f"input must have {depth * groups} channels, groups ({groups}) times weight.shape[1] "
@@ -193,7 +202,7 @@ def _call(
         groups=groups,
         shape=(
             n,
-            filters,
+            filters if channels else 0,
             (padded[0] - reach[0]) // steps[0] + 1,
             (padded[1] - reach[1]) // steps[1] + 1,
         ),

@@ -1,0 +1,180 @@
+"""The fast convolution: direct, over channels-last memory, with tiles of sums kept in registers.
+
+    numba          one thread
+    numba_threads  the same tasks over `prange`
+
+The input's gradient is a convolution too, of the output's gradient with the weights turned round;
+where the convolution was strided, one for each phase of the input. Tiles: `kernels.simd`.
+"""
+
+from __future__ import annotations
+
+import functools
+from itertools import product
+
+import numpy as np
+
+from kernels.arrays import Array, nhwc
+from kernels.conv2d.blocked import convolve
+from kernels.conv2d.operator import Call, Gradients
+from kernels.conv2d.plans import Axis, Plan, make_plan
+from kernels.conv2d.weight_gradient import bias_gradient, weight_gradient
+from kernels.simd import Tile, host_tile
+
+
+class Direct:
+    """conv2d by tiles of pixels and filters; `tile` is the host's unless it is given."""
+
+    def __init__(self, *, threaded: bool, tile: Tile | None = None) -> None:
+        self.threaded = threaded
+        self._tile = tile
+
+    def unavailable_reason(self) -> str | None:
+        """None: LLVM compiles the tiles for any CPU."""
+        return None
+
+    def unsupported(self, call: Call) -> str | None:  # noqa: ARG002
+        """None: it does all calls."""
+        return None
+
+    def forward(self, call: Call, output: Array, threads: int | None) -> None:
+        """Fill `output` [N, K, P, Q]."""
+        y = output.transpose(0, 2, 3, 1)
+        target = y if y.flags.c_contiguous else np.empty(y.shape, y.dtype)
+        forward(self._tile or host_tile(), call, target, threaded=self.threaded, threads=threads)
+        if target is not y:
+            y[...] = target
+
+    def backward(
+        self, call: Call, grad_output: Array, grads: Gradients, threads: int | None
+    ) -> None:
+        """Fill the gradients that are wanted, from the output's [N, K, P, Q]."""
+        tile = self._tile or host_tile()
+        run = {"threaded": self.threaded, "threads": threads}
+        gy = nhwc(grad_output)
+        if grads.input is not None:
+            gx = grads.input.transpose(0, 2, 3, 1)
+            target = gx if gx.flags.c_contiguous else np.empty(gx.shape, gx.dtype)
+            _input_gradient(tile, call, gy, target, **run)
+            if target is not gx:
+                gx[...] = target
+        if grads.weight is not None:
+            gw = grads.weight.transpose(0, 2, 3, 1)
+            target = gw if gw.flags.c_contiguous else np.empty(gw.shape, gw.dtype)
+            weight_gradient(tile, call, nhwc(call.input), gy, target, **run)
+            if target is not gw:
+                gw[...] = target
+        if grads.bias is not None:
+            bias_gradient(gy, grads.bias, **run)
+
+
+def forward(
+    tile: Tile,
+    call: Call,
+    y: Array,
+    *,
+    threaded: bool,
+    threads: int | None = None,
+    relu: bool = False,
+) -> None:
+    """Fill contiguous `y` [N, P, Q, K]; with `relu`, what is negative becomes 0."""
+    x = nhwc(call.input)
+    plan = _forward_plan(
+        tile, x.itemsize, x.shape, call.weight.shape, call.shape, call.stride, call.before,
+        call.dilation, call.groups,
+    )  # fmt: skip
+    last = call.weight.transpose(0, 2, 3, 1)
+    channels_last = last.flags.c_contiguous
+    weight = last if channels_last else np.ascontiguousarray(call.weight)
+    rows = _rows(call.weight.shape, channels_last, plan.geometry.panel)
+    convolve(
+        tile, plan, x.reshape(-1), weight.reshape(-1), rows, call.bias, y.reshape(-1),
+        threaded=threaded, threads=threads, relu=relu,
+    )  # fmt: skip
+
+
+def _input_gradient(
+    tile: Tile, call: Call, gy: Array, gx: Array, *, threaded: bool, threads: int | None
+) -> None:
+    n, *size, filters = gy.shape
+    _, *large, channels = gx.shape
+    depth, width = call.weight.shape[1], call.weight.shape[3]
+    weight = nhwc(call.weight).reshape(-1)
+    flat = gx.reshape(-1)
+    down, across = (_phases(call, axis, size[axis], large[axis]) for axis in (0, 1))
+    if not all(axis.offsets for _, axis, _ in (*down, *across)):
+        gx.fill(0)
+    steps = (
+        large[0] * large[1] * channels,
+        call.stride[0] * large[1] * channels,
+        call.stride[1] * channels,
+    )
+    for (row, rows, r), (column, columns, s) in product(down, across):
+        if not (rows.offsets and columns.offsets):
+            continue
+        plan = make_plan(
+            tile, gy.itemsize, n, filters, call.groups, channels, rows, columns, steps, True
+        )
+        taps = np.array([(i * width + j) * depth for i, j in product(r, s)], np.int64)
+        first = (row * large[1] + column) * channels
+        convolve(
+            tile, plan, gy.reshape(-1), weight, taps, None, flat[first:],
+            threaded=threaded, threads=threads,
+        )  # fmt: skip
+
+
+def _phases(call: Call, axis: int, small: int, large: int) -> list[tuple[int, Axis, list[int]]]:
+    """For each phase of the input: its number, what it reads of the output, and by which taps.
+
+    Input i has part in output (i + before - r dilation) / stride for the taps r that divide.
+    """
+    stride, before = call.stride[axis], call.before[axis]
+    phases = []
+    for phase in range(min(stride, large)):
+        reads = [
+            ((phase + before - r * call.dilation[axis]) // stride, r)
+            for r in range(call.weight.shape[2 + axis])
+            if (phase + before - r * call.dilation[axis]) % stride == 0
+        ]
+        reads.sort()
+        count = -(-(large - phase) // stride)
+        outputs = Axis(small, count, 1, tuple(offset for offset, _ in reads))
+        phases.append((phase, outputs, [r for _, r in reads]))
+    return phases
+
+
+@functools.lru_cache(maxsize=256)
+def _forward_plan(
+    tile: Tile,
+    itemsize: int,
+    x: tuple[int, ...],
+    weight: tuple[int, ...],
+    y: tuple[int, ...],
+    stride: tuple[int, int],
+    before: tuple[int, int],
+    dilation: tuple[int, int],
+    groups: int,
+) -> Plan:
+    n, *size, channels = x
+    filters = weight[0]
+    down, across = (
+        Axis(
+            size[i],
+            y[2 + i],
+            stride[i],
+            tuple(r * dilation[i] - before[i] for r in range(weight[2 + i])),
+        )
+        for i in (0, 1)
+    )
+    steps = (y[2] * y[3] * filters, y[3] * filters, filters)
+    return make_plan(tile, itemsize, n, channels, groups, filters, down, across, steps)
+
+
+@functools.lru_cache(maxsize=256)
+def _rows(weight: tuple[int, ...], channels_last: bool, panel: int) -> Array:
+    """Where in a panel each of a filter's numbers goes, in the order of the weight's memory."""
+    _, depth, height, width = weight
+    rows = np.arange(depth * height * width, dtype=np.int64)
+    if not channels_last:
+        rows = np.ascontiguousarray(rows.reshape(height, width, depth).transpose(2, 0, 1)).ravel()
+    return rows * panel
