@@ -1,0 +1,120 @@
+"""Window after window, in vectors along the depth of channels-last memory.
+
+Gradients: a row of windows is spread over the columns of the input first, each divided once, and
+then lies over every row of the input that it comes from. Contiguous memory is taken for images that
+are one deep: correct, at the speed of plain numbers.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit, prange
+
+from kernels.arrays import Array
+from kernels.avg_pool2d.operator import Call
+from kernels.compiled import Kernel, tasks_for
+from kernels.lanes import fill, lanes_of, load, over, plus, store
+from kernels.pooling import GRAIN, flat, planes
+
+
+class Direct:
+    """Means over windows, on one thread or over `prange`."""
+
+    def __init__(self, *, threaded: bool) -> None:
+        self.threaded = threaded
+
+    def unavailable_reason(self) -> str | None:
+        """None: Numba runs wherever this package does."""
+        return None
+
+    def forward(self, call: Call, output: Array, threads: int | None) -> None:
+        """Fill `output` [N, C, P, Q]."""
+        x, y = flat(call.input, call.channels_last), flat(output, call.channels_last)
+        images, depth = planes(call.shape, call.channels_last)
+        rows, columns = call.grid.rows, call.grid.columns
+        lines = images * rows.outputs
+        tasks = min(lines, tasks_for(x.size, GRAIN))
+        tables = (rows.windows, columns.windows, (rows.size, columns.size))
+        _forward(self.threaded, threads, tasks, lines, x, y, *tables, depth, lanes_of(x.dtype))
+
+    def backward(
+        self, call: Call, grad_output: Array, grad_input: Array, threads: int | None
+    ) -> None:
+        """Fill `grad_input` [N, C, H, W]."""
+        gx, gy = flat(grad_input, call.channels_last), flat(grad_output, call.channels_last)
+        images, depth = planes(call.shape, call.channels_last)
+        rows, columns = call.grid.rows, call.grid.columns
+        lines = images * rows.size
+        tasks = min(lines, tasks_for(gx.size, GRAIN))
+        tables = (rows.windows, columns.windows, rows.covering, (rows.size, columns.size))
+        _backward(self.threaded, threads, tasks, lines, gx, gy, *tables, depth, lanes_of(gx.dtype))
+
+
+def _forward_source(tasks, lines, x, y, rows, columns, size, depth, lanes):
+    height, width = size
+    outputs = rows.shape[1]
+    for task in prange(tasks):
+        for line in range(lines * task // tasks, lines * (task + 1) // tasks):
+            n, p = line // outputs, line % outputs
+            for q in range(columns.shape[1]):
+                corner = ((n * height + rows[0, p]) * width + columns[0, q]) * depth
+                window = (corner, rows[1, p], columns[1, q], width, rows[2, p] * columns[2, q])
+                _mean(x, window, depth, lanes, y, (line * columns.shape[1] + q) * depth)
+
+
+@njit(cache=True, nogil=True)
+def _mean(x, window, depth, lanes, y, out):
+    corner, height, width, down, divisor = window
+    for k in range(0, depth, lanes):
+        total = fill(x, 0.0)
+        for r in range(height):
+            for s in range(width):
+                total = plus(total, load(x, corner + (r * down + s) * depth + k, depth - k))
+        store(y, out + k, depth - k, over(total, fill(x, divisor)))
+
+
+def _backward_source(tasks, lines, gx, gy, rows, columns, row_covers, size, depth, lanes):
+    height, width = size
+    outputs = rows.shape[1]
+    length = width * depth
+    for task in prange(tasks):
+        wide = np.empty(length, gx.dtype)
+        held = -1
+        for line in range(lines * task // tasks, lines * (task + 1) // tasks):
+            n, i = line // height, line % height
+            if row_covers[0, i] == row_covers[1, i]:
+                for k in range(0, length, lanes):
+                    store(gx, line * length + k, length - k, fill(gx, 0.0))
+            for p in range(row_covers[0, i], row_covers[1, i]):
+                if held != n * outputs + p:
+                    held = n * outputs + p
+                    _spread(gy, held, columns, rows[2, p], depth, lanes, wide)
+                for k in range(0, length, lanes):
+                    grad = load(wide, k, length - k)
+                    if p > row_covers[0, i]:
+                        grad = plus(load(gx, line * length + k, length - k), grad)
+                    store(gx, line * length + k, length - k, grad)
+
+
+@njit(cache=True, nogil=True)
+def _spread(gy, line, columns, share, depth, lanes, wide):
+    """wide[j] = the sum over the windows q that hold column j of gy[q], divided."""
+    wide[:] = 0
+    for q in range(columns.shape[1]):
+        first, end = columns[0, q], columns[0, q] + columns[1, q]
+        out = (line * columns.shape[1] + q) * depth
+        divisor = share * columns[2, q]
+        if depth == 1:
+            grad = gy[out] / gy.dtype.type(divisor)
+            for j in range(first, end):
+                wide[j] += grad
+            continue
+        for k in range(0, depth, lanes):
+            grads = over(load(gy, out + k, depth - k), fill(gy, divisor))
+            for j in range(first, end):
+                sums = plus(load(wide, j * depth + k, depth - k), grads)
+                store(wide, j * depth + k, depth - k, sums)
+
+
+_forward = Kernel(_forward_source)
+_backward = Kernel(_backward_source)

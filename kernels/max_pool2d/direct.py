@@ -1,0 +1,213 @@
+"""Window after window, in vectors along the depth of channels-last memory.
+
+| function   | what it does                                                               |
+|------------|----------------------------------------------------------------------------|
+| `_values`  | the greatest number of a window                                            |
+| `_indexed` | the same and its index                                                     |
+| `_gather`  | gradient, deep images: each input asks the windows over it; no two writers |
+| `_scatter` | gradient, else: each window adds where its index points                    |
+
+Contiguous memory is taken for images that are one deep: correct, at the speed of plain numbers.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit, prange
+
+from kernels.arrays import Array
+from kernels.compiled import Kernel, tasks_for
+from kernels.lanes import (
+    choose,
+    equals,
+    exceeds,
+    fill,
+    fill_integers,
+    how_many,
+    lanes_of,
+    load,
+    load_integers,
+    plus,
+    store,
+)
+from kernels.max_pool2d.operator import Call
+from kernels.pooling import GRAIN, flat, planes
+
+SHALLOW = 8
+"""Below this depth a vector along it is not worth its while."""
+CROWDED = 16
+"""From so many windows over each input on, asking them all costs more than going by the indices."""
+
+
+class Direct:
+    """max_pool2d on one thread, or over `prange`."""
+
+    def __init__(self, *, threaded: bool) -> None:
+        self.threaded = threaded
+
+    def unavailable_reason(self) -> str | None:
+        """None: Numba runs wherever this package does."""
+        return None
+
+    def forward(
+        self, call: Call, output: Array, indices: Array | None, threads: int | None
+    ) -> None:
+        """Fill `output` and `indices` [N, C, P, Q]."""
+        x, y = flat(call.input, call.channels_last), flat(output, call.channels_last)
+        at = np.empty(0, np.int64) if indices is None else flat(indices, call.channels_last)
+        lines = planes(call.shape, call.channels_last)[0] * call.shape[2]
+        tasks = min(lines, tasks_for(x.size, GRAIN))
+        _forward(self.threaded, threads, tasks, lines, x, y, at, *_windows(call), lanes_of(x.dtype))
+
+    def backward(
+        self, call: Call, grad_output: Array, indices: Array, grad_input: Array, threads: int | None
+    ) -> int:
+        """Fill `grad_input` [N, C, H, W]; returns how many indices point into their windows."""
+        gx, gy, at = (
+            flat(array, call.channels_last) for array in (grad_input, grad_output, indices)
+        )
+        images, depth = planes(call.shape, call.channels_last)
+        window, rows, columns = call.window, call.grid.rows, call.grid.columns
+        crowd = window.kernel[0] * window.kernel[1] / (window.stride[0] * window.stride[1])
+        tasks = tasks_for(gx.size, GRAIN)
+        found = np.zeros(tasks, np.int64)
+        arguments = (gx, gy, at, found, *_windows(call))
+        if depth < SHALLOW or crowd > CROWDED:
+            _scatter(self.threaded, threads, min(images, tasks), images, *arguments)
+        else:
+            lines = images * rows.size
+            covers = (rows.covering, columns.covering, lanes_of(gx.dtype))
+            _gather(self.threaded, threads, min(lines, tasks), lines, *arguments, *covers)
+        return int(found.sum())
+
+
+def _windows(call: Call) -> tuple[object, ...]:
+    rows, columns = call.grid.rows, call.grid.columns
+    steps = (rows.dilation, columns.dilation)
+    depth = planes(call.shape, call.channels_last)[1]
+    return rows.windows, columns.windows, steps, (rows.size, columns.size), depth
+
+
+def _forward_source(tasks, lines, x, y, at, rows, columns, steps, size, depth, lanes):
+    height, width = size
+    outputs = rows.shape[1]
+    for task in prange(tasks):
+        for line in range(lines * task // tasks, lines * (task + 1) // tasks):
+            n, p = line // outputs, line % outputs
+            for q in range(columns.shape[1]):
+                index = rows[0, p] * width + columns[0, q]
+                window = (
+                    (n * height * width + index) * depth,
+                    rows[1, p],
+                    columns[1, q],
+                    steps[0] * width,
+                    steps[1],
+                )
+                out = (line * columns.shape[1] + q) * depth
+                if at.size:
+                    _indexed(x, window, index, depth, lanes, y, at, out)
+                else:
+                    _values(x, window, depth, lanes, y, out)
+
+
+@njit(cache=True, nogil=True)
+def _values(x, window, depth, lanes, y, out):
+    corner, height, width, down, right = window
+    for k in range(0, depth, lanes):
+        best = fill(x, -np.inf)
+        for r in range(height):
+            for s in range(width):
+                value = load(x, corner + (r * down + s * right) * depth + k, depth - k)
+                best = choose(exceeds(value, best), value, best)
+        store(y, out + k, depth - k, best)
+
+
+@njit(cache=True, nogil=True)
+def _indexed(x, window, first, depth, lanes, y, at, out):
+    corner, height, width, down, right = window
+    for k in range(0, depth, lanes):
+        best = fill(x, -np.inf)
+        index = fill_integers(first, best)
+        for r in range(height):
+            for s in range(width):
+                place = r * down + s * right
+                value = load(x, corner + place * depth + k, depth - k)
+                better = exceeds(value, best)
+                best = choose(better, value, best)
+                index = choose(better, fill_integers(first + place, best), index)
+        store(y, out + k, depth - k, best)
+        store(at, out + k, depth - k, index)
+
+
+def _gather_source(
+    tasks,
+    lines,
+    gx,
+    gy,
+    at,
+    found,
+    rows,
+    columns,
+    steps,
+    size,
+    depth,
+    row_covers,
+    column_covers,
+    lanes,
+):
+    height, width = size
+    outputs = (rows.shape[1], columns.shape[1])
+    for task in prange(tasks):
+        own = 0
+        for line in range(lines * task // tasks, lines * (task + 1) // tasks):
+            n, i = line // height, line % height
+            for j in range(width):
+                for k in range(0, depth, lanes):
+                    grad = fill(gx, 0.0)
+                    here = fill_integers(i * width + j, grad)
+                    for p in range(row_covers[0, i], row_covers[1, i]):
+                        if steps[0] > 1 and (i - rows[0, p]) % steps[0]:
+                            continue
+                        for q in range(column_covers[0, j], column_covers[1, j]):
+                            if steps[1] > 1 and (j - columns[0, q]) % steps[1]:
+                                continue
+                            out = ((n * outputs[0] + p) * outputs[1] + q) * depth + k
+                            value = load(gy, out, depth - k)
+                            mine = equals(load_integers(at, out, depth - k, grad), here)
+                            grad = plus(grad, choose(mine, value, fill(gx, 0.0)))
+                            own += how_many(mine)
+                    store(gx, (line * width + j) * depth + k, depth - k, grad)
+        found[task] = own
+
+
+def _scatter_source(tasks, images, gx, gy, at, found, rows, columns, steps, size, depth):
+    height, width = size
+    outputs = (rows.shape[1], columns.shape[1])
+    for task in prange(tasks):
+        own = 0
+        for n in range(images * task // tasks, images * (task + 1) // tasks):
+            image = n * height * width * depth
+            for k in range(image, image + height * width * depth):
+                gx[k] = 0
+            for p in range(outputs[0]):
+                for q in range(outputs[1]):
+                    first = rows[0, p] * width + columns[0, q]
+                    reach = (columns[1, q] - 1) * steps[1] + 1
+                    for k in range(depth):
+                        out = ((n * outputs[0] + p) * outputs[1] + q) * depth + k
+                        place = at[out] - first
+                        mine = False
+                        for _ in range(rows[1, p]):
+                            mine |= (place >= 0) & (place < reach)
+                            place -= steps[0] * width
+                        if mine and steps[1] > 1:
+                            mine = (at[out] % width - columns[0, q]) % steps[1] == 0
+                        if mine:
+                            gx[image + at[out] * depth + k] += gy[out]
+                            own += 1
+        found[task] = own
+
+
+_forward = Kernel(_forward_source)
+_gather = Kernel(_gather_source)
+_scatter = Kernel(_scatter_source)
