@@ -1,0 +1,149 @@
+"""`torch.add` of two arrays and its gradients: arguments, shapes and memory; no arithmetic."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from numbers import Real
+from typing import Protocol
+
+import numpy as np
+
+from kernels.arrays import Array, empty, float_array
+from kernels.elementwise import memory_order
+from kernels.operator import Algorithm, Operator
+
+ANY = range(65)
+"""NumPy's numbers of dimensions."""
+
+
+@dataclass(frozen=True)
+class Call:
+    """One sum in normal form: dimensions in the order in which the result lies in memory."""
+
+    input: Array
+    other: Array
+    """Both with the result's number of dimensions, one-sized where they are repeated."""
+    alpha: float
+    shape: tuple[int, ...]
+    """The result's."""
+    back: tuple[int, ...]
+    """Which of our dimensions each of the caller's is."""
+
+
+@dataclass(frozen=True)
+class Fold:
+    """A gradient in normal form: `grad` [...] times alpha, summed to `shape`."""
+
+    grad: Array
+    alpha: float
+    shape: tuple[int, ...]
+    """As many dimensions as `grad` has, one-sized where it is summed over."""
+
+
+class AddAlgorithm(Algorithm, Protocol):
+    """A way of computing a call; the arrays to fill hold anything before."""
+
+    def forward(self, call: Call, output: Array, threads: int | None) -> None:
+        """Fill `output`, which is C-contiguous."""
+
+    def backward(self, fold: Fold, grad: Array, threads: int | None) -> None:
+        """Fill `grad`, of the fold's shape and any strides; C-contiguous if nothing is summed.
+
+        Not called where the gradient is `grad_output` itself.
+        """
+
+
+class Add(Operator[AddAlgorithm]):
+    """input + alpha other, the one repeated along the other's dimensions."""
+
+    def forward(self, input: Array, other: Array, *, alpha: float = 1) -> Array:  # noqa: A002
+        """[...] and [...] -> [...], by the broadcasting rules that torch and NumPy share.
+
+        Dense, in the order of memory in which torch lays it. Raises TypeError, ValueError.
+        """
+        call = _call(input, other, alpha)
+        output = empty(call.shape, call.input.dtype)
+        if output.size:
+            self._algorithm.forward(call, output, self._threads)
+        return output.transpose(call.back)
+
+    def backward(
+        self,
+        grad_output: Array,
+        input: Array,  # noqa: A002 - torch's name
+        other: Array,
+        *,
+        alpha: float = 1,
+        needs: tuple[bool, bool] = (True, True),
+    ) -> tuple[Array | None, Array | None]:
+        """The gradients of input and other, from that of the output; None where not needed.
+
+        As from torch's autograd, a gradient that is equal to `grad_output` is `grad_output`.
+        Raises as `forward` does.
+        """
+        call = _call(input, other, alpha)
+        wanted = tuple(call.shape[axis] for axis in call.back)
+        grad_output = float_array("grad_output", grad_output, ANY, like=call.input)
+        if grad_output.shape != wanted:
+            raise ValueError(f"grad_output must have shape {wanted}, got {grad_output.shape}")
+        return (
+            self._folded(grad_output, 1.0, np.shape(input)) if needs[0] else None,
+            self._folded(grad_output, call.alpha, np.shape(other)) if needs[1] else None,
+        )
+
+    def _folded(self, grad: Array, alpha: float, shape: tuple[int, ...]) -> Array:
+        if grad.shape == shape and alpha == 1:
+            return grad
+        full = (1,) * (grad.ndim - len(shape)) + shape
+        order, back = memory_order(grad.shape, grad)
+        fold = Fold(grad.transpose(order), alpha, tuple(full[axis] for axis in order))
+        if full == grad.shape:
+            result = empty(fold.shape, grad.dtype).transpose(back)
+        else:
+            result = empty(full, grad.dtype)
+        if grad.size:
+            self._algorithm.backward(fold, result.transpose(order), self._threads)
+        else:
+            result.fill(0)
+        return result.reshape(shape)
+
+
+def _call(given: Array, other: Array, alpha: float) -> Call:
+    given = float_array("input", given, ANY)
+    other = float_array("other", other, ANY, like=given)
+    factor = _alpha(alpha, given.dtype)
+    shape = given.shape
+    if other.shape != shape:
+        try:
+            shape = np.broadcast_shapes(shape, other.shape)
+        except ValueError:
+            raise ValueError(
+                f"other must have a shape that broadcasts with input's {given.shape}, "
+                f"got {other.shape}"
+            ) from None
+    order, back = memory_order(shape, given, other)
+    return Call(
+        input=_with_dimensions(given, order),
+        other=_with_dimensions(other, order),
+        alpha=factor,
+        shape=tuple(shape[axis] for axis in order),
+        back=back,
+    )
+
+
+def _alpha(alpha: object, dtype: np.dtype[np.generic]) -> float:
+    if not isinstance(alpha, (Real, np.floating, np.integer)) or isinstance(alpha, bool):
+        raise TypeError(f"alpha must be a real number, got {alpha!r}")
+    try:
+        factor = float(alpha)
+    except OverflowError:
+        raise ValueError(f"alpha must be a number of {dtype}, got {alpha!r}") from None
+    if math.isfinite(factor) and abs(factor) > float(np.finfo(dtype).max):  # type: ignore[type-var]
+        raise ValueError(f"alpha must be a number of {dtype}, got {alpha!r}")
+    return factor
+
+
+def _with_dimensions(array: Array, order: tuple[int, ...]) -> Array:
+    missing = len(order) - array.ndim
+    return array.reshape((1,) * missing + array.shape).transpose(order) if order else array
