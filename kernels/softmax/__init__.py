@@ -1,0 +1,19 @@
+"""softmax: the operator, and a file for each algorithm."""
+
+from kernels.operator import Entry
+from kernels.softmax.direct import Direct
+from kernels.softmax.loops import Loops
+from kernels.softmax.operator import Softmax
+from kernels.softmax.reductions import Reductions
+from kernels.softmax.reference import Reference
+
+SOFTMAX = Entry(
+    Softmax,
+    {
+        "loops": Loops(),
+        "numpy": Reductions(),
+        "numba": Direct(log=False, threaded=False),
+        "numba_threads": Direct(log=False, threaded=True),
+        "torch": Reference(),
+    },
+)
