@@ -1,0 +1,130 @@
+"""A torch CNN that runs on the operators of `kernels` instead of torch's own.
+
+The network is traced by torch.fx, its batch norms are folded into the convolutions before them, and
+each remaining node becomes one step on NumPy arrays in channels-last memory: an operator by hand
+(`models.layers` says which), or a rearrangement. Between the images that go in and the logits that
+come out no tensor is made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, fx, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from models.errors import InputError, first_line
+from models.layers import Operators, is_in_place, step_of
+
+Step = Callable[..., Any]
+
+
+class Handmade:
+    """A traced network: images [n, ...] -> what the module returns, as a torch tensor.
+
+    It holds copies of the weights as they were when it was made, and has no gradients.
+    """
+
+    def __init__(
+        self, module: nn.Module, implementation: str, threads: int | None, *, fold: bool = True
+    ) -> None:
+        graph_module = _traced(module)
+        if fold:
+            _fold_batch_norms(graph_module)
+        operators = Operators(implementation, threads)
+        self._steps = [
+            (node, step_of(node, graph_module, operators))
+            for node in graph_module.graph.nodes
+            if node.op not in ("placeholder", "output")
+        ]
+        self._input, self._output = _ends(graph_module)
+        self._done_with = _last_uses(graph_module.graph)
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Run the network; `images` in the dtype of its weights, on the CPU."""
+        values: dict[fx.Node, Any] = {self._input: _channels_last(images)}
+
+        def known(argument: fx.Node) -> Any:
+            return values[argument]
+
+        for node, step in self._steps:
+            args = fx.node.map_arg(node.args, known)
+            kwargs = fx.node.map_arg(node.kwargs, known)
+            result = values[node] = step(*args, **kwargs)
+            if is_in_place(node):
+                values[node.args[0]] = result
+            for past in self._done_with[node]:
+                del values[past]
+        return torch.from_numpy(values[self._output])
+
+
+def _traced(module: nn.Module) -> fx.GraphModule:
+    if any(layer.training for layer in module.modules()):
+        raise InputError(
+            "on_kernels: the network is in training mode; call its eval() first: batch norm and "
+            "dropout work otherwise there"
+        )
+    try:
+        return fx.symbolic_trace(module)
+    # somebody else's forward, run on stand-ins for tensors, may raise anything
+    except Exception as error:
+        raise InputError(
+            f"on_kernels: {type(module).__name__} cannot be traced ({first_line(error)}); its "
+            f"forward has to be free of branches on the values of tensors"
+        ) from error
+
+
+def _fold_batch_norms(traced: fx.GraphModule) -> None:
+    """Let each convolution do the scaling and shifting of the batch norm after it."""
+    layers = dict(traced.named_modules())
+    calls = [node.target for node in traced.graph.nodes if node.op == "call_module"]
+    for node in list(traced.graph.nodes):
+        before = node.args[0] if node.args else None
+        if not (isinstance(before, fx.Node) and node.op == before.op == "call_module"):
+            continue
+        norm, convolution = layers[node.target], layers[before.target]
+        if not (isinstance(norm, nn.BatchNorm2d) and isinstance(convolution, nn.Conv2d)):
+            continue
+        shared = len(before.users) > 1 or calls.count(before.target) > 1
+        if shared or not norm.track_running_stats:
+            continue
+        folded = fuse_conv_bn_eval(convolution, norm)
+        layers[before.target] = folded
+        traced.set_submodule(before.target, folded)
+        node.replace_all_uses_with(before)
+        traced.graph.erase_node(node)
+
+
+def _ends(traced: fx.GraphModule) -> tuple[fx.Node, fx.Node]:
+    """The one node that images come in by, and the one whose value goes out."""
+    inputs = [node for node in traced.graph.nodes if node.op == "placeholder"]
+    output = next(node for node in traced.graph.nodes if node.op == "output").args[0]
+    if len(inputs) != 1 or not isinstance(output, fx.Node):
+        raise InputError(
+            f"on_kernels: the network takes {len(inputs)} inputs and returns "
+            f"{type(output).__name__}; wanted one tensor in and one out"
+        )
+    return inputs[0], output
+
+
+def _last_uses(graph: fx.Graph) -> dict[fx.Node, list[fx.Node]]:
+    """By step, the values that no later step takes, so that their memory is given back."""
+    last: dict[fx.Node, fx.Node] = {}
+    for node in graph.nodes:
+        for used in (*node.all_input_nodes, node):
+            last[used] = node
+    done: dict[fx.Node, list[fx.Node]] = {node: [] for node in graph.nodes}
+    for used, node in last.items():
+        if node.op != "output" and used.op != "output":
+            done[node].append(used)
+    return done
+
+
+def _channels_last(images: Tensor) -> Any:
+    array = images.detach().numpy()
+    if array.ndim != 4:
+        return array
+    return np.ascontiguousarray(array.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)

@@ -1,0 +1,201 @@
+"""Which operator of `kernels` computes a layer of torch; everything else is rearrangement.
+
+A line a layer, function or method. What is not listed is refused by name.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, fx, nn
+
+import kernels
+from models.errors import InputError
+
+Step = Callable[..., Any]
+
+REST = "numba_threads"
+"""Computes what an implementation of a few operators, as `winograd`, does not claim."""
+
+
+class Operators:
+    """The operators of one implementation; those that it lacks come from `REST`."""
+
+    def __init__(self, implementation: str, threads: int | None) -> None:
+        known = dict.fromkeys(i for o in kernels.operators() for i in kernels.names(o))
+        if implementation not in known:
+            raise InputError(
+                f"on_kernels: no implementation {implementation!r}; allowed: {', '.join(known)}"
+            )
+        self._implementation = implementation
+        self._threads = threads
+
+    def forward(self, name: str) -> Step:
+        """The forward function of the operator `name`."""
+        if self._implementation not in kernels.names(name):
+            return self._rest(name)
+        try:
+            own: Step = kernels.get(name, self._implementation, self._threads).forward
+        except ValueError as error:
+            raise InputError(f"on_kernels: {error}") from None
+        if self._implementation == REST:
+            return own
+        rest = self._rest(name)
+
+        def either(*args: Any, **kwargs: Any) -> Any:
+            try:
+                return own(*args, **kwargs)
+            except NotImplementedError:
+                return rest(*args, **kwargs)
+
+        return either
+
+    def _rest(self, name: str) -> Step:
+        step: Step = kernels.get(name, REST, self._threads).forward
+        return step
+
+
+def step_of(node: fx.Node, traced: fx.GraphModule, operators: Operators) -> Step:
+    """What computes a node; raises InputError, naming the layer, where nothing does."""
+    if node.op == "get_attr":
+        array = _array(operator.attrgetter(str(node.target))(traced))
+        return lambda: array
+    if node.op == "call_module":
+        layer = traced.get_submodule(str(node.target))
+        make_layer = LAYERS.get(type(layer))
+        if make_layer is not None:
+            return make_layer(layer, operators)
+        refused = f"layer {node.target} ({type(layer).__name__})"
+    else:
+        make = FUNCTIONS.get(node.target)
+        if make is not None:
+            return make(operators)
+        name = getattr(node.target, "__name__", node.target)
+        refused = f"{'method' if node.op == 'call_method' else 'function'} {name} ({node.name})"
+    supported = ", ".join(layer.__name__ for layer in LAYERS)
+    raise InputError(
+        f"on_kernels: the {refused} has no operator by hand; layers that do: {supported}"
+    )
+
+
+def is_in_place(node: fx.Node) -> bool:
+    """Whether a node also changes its first argument, which later steps may take again."""
+    if node.op == "call_module":
+        root = node.graph.owning_module
+        assert root is not None
+        return bool(getattr(root.get_submodule(str(node.target)), "inplace", False))
+    return node.target is operator.iadd or bool(node.kwargs.get("inplace", False))
+
+
+def _array(tensor: Tensor) -> Any:
+    return tensor.detach().numpy().copy(order="K")
+
+
+def _conv2d(layer: nn.Conv2d, operators: Operators) -> Step:
+    if layer.padding_mode != "zeros":
+        raise InputError(
+            f"on_kernels: a Conv2d with padding_mode={layer.padding_mode!r} has no operator by "
+            f"hand; allowed: 'zeros'"
+        )
+    forward = operators.forward("conv2d")
+    weight = _array(layer.weight.detach().contiguous(memory_format=torch.channels_last))
+    bias = None if layer.bias is None else _array(layer.bias)
+    rest = (layer.stride, layer.padding, layer.dilation, layer.groups)
+    return lambda x: forward(x, weight, bias, *rest)
+
+
+def _linear(layer: nn.Linear, operators: Operators) -> Step:
+    forward = operators.forward("linear")
+    weight = _array(layer.weight)
+    bias = None if layer.bias is None else _array(layer.bias)
+    return lambda x: forward(x, weight, bias)
+
+
+def _batch_norm(layer: nn.BatchNorm2d, operators: Operators) -> Step:
+    forward = operators.forward("batch_norm")
+    tensors = (layer.running_mean, layer.running_var, layer.weight, layer.bias)
+    mean, variance, weight, bias = (None if t is None else _array(t) for t in tensors)
+    training = mean is None
+    return lambda x: forward(x, mean, variance, weight, bias, training, 0.0, layer.eps)
+
+
+def _max_pool2d(layer: nn.MaxPool2d, operators: Operators) -> Step:
+    forward = operators.forward("max_pool2d")
+    names = ("kernel_size", "stride", "padding", "dilation", "ceil_mode", "return_indices")
+    kwargs = {name: getattr(layer, name) for name in names}
+    return lambda x: forward(x, **kwargs)
+
+
+def _avg_pool2d(layer: nn.AvgPool2d, operators: Operators) -> Step:
+    forward = operators.forward("avg_pool2d")
+    names = ("kernel_size", "stride", "padding", "ceil_mode", "count_include_pad")
+    kwargs = {name: getattr(layer, name) for name in (*names, "divisor_override")}
+    return lambda x: forward(x, **kwargs)
+
+
+def _adaptive_avg_pool2d(layer: nn.AdaptiveAvgPool2d, operators: Operators) -> Step:
+    forward = operators.forward("adaptive_avg_pool2d")
+    return lambda x: forward(x, layer.output_size)
+
+
+def _relu(operators: Operators) -> Step:
+    forward = operators.forward("relu")
+    return lambda x, inplace=False: forward(x)  # noqa: ARG005 - `is_in_place` sees to it
+
+
+def _flatten(x: Any, start_dim: int = 0, end_dim: int = -1) -> Any:
+    end = end_dim % x.ndim + 1
+    return x.reshape(*x.shape[:start_dim], -1, *x.shape[end:])
+
+
+def _concatenated(arrays: Any, dim: int = 0) -> Any:
+    """Along the channels in channels-last memory too, where all of them lie so."""
+    if dim == 1 and arrays[0].ndim == 4:
+        return np.concatenate([a.transpose(0, 2, 3, 1) for a in arrays], 3).transpose(0, 3, 1, 2)
+    return np.concatenate(arrays, dim)
+
+
+LAYERS: dict[type[nn.Module], Callable[[Any, Operators], Step]] = {
+    nn.Conv2d: _conv2d,
+    nn.Linear: _linear,
+    nn.BatchNorm2d: _batch_norm,
+    nn.MaxPool2d: _max_pool2d,
+    nn.AvgPool2d: _avg_pool2d,
+    nn.AdaptiveAvgPool2d: _adaptive_avg_pool2d,
+    nn.ReLU: lambda _, operators: _relu(operators),
+    nn.Softmax: lambda layer, operators: _over_dim(operators.forward("softmax"), layer.dim),
+    nn.LogSoftmax: lambda layer, operators: _over_dim(operators.forward("log_softmax"), layer.dim),
+    nn.Tanh: lambda *_: np.tanh,
+    nn.Flatten: lambda layer, _: lambda x: _flatten(x, layer.start_dim, layer.end_dim),
+    nn.Dropout: lambda *_: lambda x: x,
+    nn.Identity: lambda *_: lambda x: x,
+}
+"""Layer -> what makes its step, from the layer and the operators."""
+
+FUNCTIONS: dict[Any, Callable[[Operators], Step]] = {
+    F.relu: _relu,
+    torch.relu: _relu,
+    "relu": _relu,
+    operator.add: lambda operators: operators.forward("add"),
+    operator.iadd: lambda operators: operators.forward("add"),
+    torch.add: lambda operators: operators.forward("add"),
+    "add": lambda operators: operators.forward("add"),
+    F.max_pool2d: lambda operators: operators.forward("max_pool2d"),
+    F.avg_pool2d: lambda operators: operators.forward("avg_pool2d"),
+    F.adaptive_avg_pool2d: lambda operators: operators.forward("adaptive_avg_pool2d"),
+    torch.flatten: lambda _: _flatten,
+    "flatten": lambda _: _flatten,
+    torch.cat: lambda _: _concatenated,
+}
+"""Function, or method by name -> what makes its step, from the operators."""
+
+
+def _over_dim(forward: Step, dim: int | None) -> Step:
+    if dim is None:
+        raise InputError("on_kernels: a softmax layer needs its dim; torch deprecated guessing it")
+    return lambda x: forward(x, dim)

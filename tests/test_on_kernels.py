@@ -1,0 +1,194 @@
+"""Whole networks on the operators by hand give what torch gives, up to rounding."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torchvision
+from torch import nn
+
+import kernels
+import models
+from bench.tolerances import rounding_bound
+from models import InputError
+from models.calibration import calibrate
+from models.lenet import LeNet5
+
+IMPLEMENTATIONS = kernels.names("conv2d")
+
+
+def images(*shape, dtype=torch.float32):
+    return torch.rand(shape, generator=torch.Generator().manual_seed(1)).to(dtype)
+
+
+def network(name):
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        if name == "lenet":
+            return LeNet5().eval(), images(3, 1, 32, 32)
+        module = torchvision.models.get_model(name, weights=None).eval()
+        photographs = images(2, 3, 64, 64)
+        calibrate(module, photographs)
+        return module, photographs
+
+
+@pytest.fixture(scope="module", params=["lenet", "resnet18", "densenet121"])
+def known(request):
+    module, photographs = network(request.param)
+    with torch.inference_mode():
+        logits = module(photographs)
+        return module, photographs, logits, rounding_bound(module, photographs, logits)(logits)
+
+
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+def test_a_network_gives_what_torch_gives(known, implementation):
+    module, photographs, logits, bound = known
+    actual = models.on_kernels(module, implementation)(photographs)
+    assert actual.shape == logits.shape
+    assert actual.dtype == logits.dtype
+    assert (actual - logits).abs().max() <= bound
+
+
+def test_other_images_give_other_logits(known):
+    module, photographs, logits, bound = known
+    actual = models.on_kernels(module, "numba")(photographs.flip(0))
+    assert (actual - logits).abs().max() > 100 * bound
+
+
+def test_float64_networks_run_in_float64(known):
+    module, photographs, *_ = known
+    with torch.inference_mode():
+        import copy
+
+        double = copy.deepcopy(module).double()
+        exact = double(photographs.double())
+    actual = models.on_kernels(double, "numpy")(photographs.double())
+    torch.testing.assert_close(actual, exact, rtol=1e-10, atol=1e-10)
+
+
+def test_later_changes_of_the_module_do_not_reach_its_copy():
+    module, photographs = network("lenet")
+    run = models.on_kernels(module, "numpy")
+    before = run(photographs)
+    with torch.no_grad():
+        for weight in module.parameters():
+            weight.zero_()
+    assert torch.equal(run(photographs), before)
+
+
+def test_the_module_stays_as_it_was():
+    module, photographs = network("resnet18")
+    before = {name: value.clone() for name, value in module.state_dict().items()}
+    models.on_kernels(module, "numpy")(photographs)
+    assert all(torch.equal(before[name], value) for name, value in module.state_dict().items())
+    assert any(isinstance(layer, nn.BatchNorm2d) for layer in module.modules())
+
+
+class InPlace(nn.Module):
+    """Takes a value again after a layer that changed it in place."""
+
+    def __init__(self):
+        super().__init__()
+        self.relu = nn.ReLU(inplace=True)
+
+    def forward(self, x):
+        y = x + x
+        z = self.relu(y)
+        z += x
+        return y + z
+
+
+def test_a_layer_in_place_changes_what_later_layers_take():
+    module = InPlace().eval()
+    x = images(2, 3, 4, 4) - 0.5
+    assert torch.equal(models.on_kernels(module, "numpy")(x), module(x))
+
+
+def test_a_batch_norm_whose_convolution_feeds_others_is_not_folded():
+    class Two(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(3, 4, 3)
+            self.norm = nn.BatchNorm2d(4)
+
+        def forward(self, x):
+            y = self.conv(x)
+            return self.norm(y) + y
+
+    torch.manual_seed(0)
+    module = Two().eval()
+    module.norm.running_mean.fill_(0.5)
+    x = images(2, 3, 6, 6)
+    torch.testing.assert_close(models.on_kernels(module, "numpy")(x), module(x).detach())
+
+
+def test_a_convolution_that_is_called_twice_is_not_folded():
+    class Twice(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(3, 3, 3, padding=1)
+            self.norm = nn.BatchNorm2d(3)
+
+        def forward(self, x):
+            return self.conv(self.norm(self.conv(x)))
+
+    torch.manual_seed(0)
+    module = Twice().eval()
+    module.norm.running_mean.fill_(0.5)
+    x = images(2, 3, 6, 6)
+    torch.testing.assert_close(models.on_kernels(module, "numpy")(x), module(x).detach())
+
+
+@pytest.mark.parametrize(
+    ("module", "refused"),
+    [
+        (nn.Sequential(nn.Conv2d(3, 4, 3), nn.Hardswish()), r"layer 1 \(Hardswish\)"),
+        (nn.Sequential(nn.Conv2d(3, 4, 3, padding_mode="reflect", padding=1)), "reflect"),
+        (nn.Sequential(nn.Softmax()), "dim"),
+    ],
+)
+def test_a_layer_without_an_operator_is_named(module, refused):
+    with pytest.raises(InputError, match=refused):
+        models.on_kernels(module.eval(), "numpy")
+
+
+def test_a_function_without_an_operator_is_named():
+    class Rolled(nn.Module):
+        def forward(self, x):
+            return torch.roll(x, 1)
+
+    with pytest.raises(InputError, match=r"function roll \(roll\)"):
+        models.on_kernels(Rolled().eval(), "numpy")
+
+
+def test_a_network_in_training_mode_is_refused():
+    with pytest.raises(InputError, match="eval"):
+        models.on_kernels(LeNet5().train(), "numpy")
+
+
+def test_a_network_that_cannot_be_traced_is_refused():
+    class Branching(nn.Module):
+        def forward(self, x):
+            return x if x.sum() > 0 else -x
+
+    with pytest.raises(InputError, match="Branching cannot be traced"):
+        models.on_kernels(Branching().eval(), "numpy")
+
+
+def test_a_network_of_two_inputs_is_refused():
+    class Sum(nn.Module):
+        def forward(self, x, y):
+            return x + y
+
+    with pytest.raises(InputError, match="2 inputs"):
+        models.on_kernels(Sum().eval(), "numpy")
+
+
+def test_an_unknown_implementation_is_refused():
+    with pytest.raises(InputError, match="no implementation 'fortran'"):
+        models.on_kernels(LeNet5().eval(), "fortran")
+
+
+def test_threads_for_a_sequential_implementation_are_refused():
+    with pytest.raises(InputError, match="one thread"):
+        models.on_kernels(LeNet5().eval(), "loops", threads=2)
