@@ -56,6 +56,10 @@ def pytest_collection_finish(session: pytest.Session) -> None:
             from bench.devices import require
 
             require(asked.sweeps.devices or ())
+        if "case" in taken:
+            from bench.kernels.arms import check_threads
+
+            check_threads(asked.sweeps.threads)
         if "workload" in taken:
             from bench.workload import prepare
 

@@ -44,6 +44,12 @@ OPTIONS = {
         "NAME,NAME",
         "Some of cpu, cuda, mps, which then have to be there, or all: those that are. Default: all",
     ),
+    "--shapes": (
+        None,
+        "few|all",
+        "On how many shapes bench/kernels measures the operators; all take half an hour. "
+        "Default: few",
+    ),
 }
 """Option -> default, placeholder, help."""
 
@@ -90,6 +96,7 @@ def read_suite(config: pytest.Config) -> Suite:
         given("--batch-sizes"),
         given("--device"),
         choice.num_inferences,
+        given("--shapes"),
     )
     check_workers(sweeps, usable_cpus())
     return Suite(choice, sweeps)

@@ -17,6 +17,7 @@ from models import InputError
 from models.choice import parse_count
 
 DEVICES = ("cpu", "cuda", "mps")
+SHAPES = ("few", "all")
 LARGEST_BATCH = 32
 MOST_PER_CPU = 64
 """Workers; a hundred thousand threads end the process that asks for them, without a word."""
@@ -30,6 +31,8 @@ class Sweeps:
     processes: tuple[int, ...] | None = None
     batch_sizes: tuple[int, ...] | None = None
     devices: tuple[str, ...] | None = None
+    shapes: str = "few"
+    """Of the operators: "few" or "all"."""
 
     def values(
         self, name: str, *, usable_cpus: int, num_inferences: int, is_axis: bool, ends: bool
@@ -64,6 +67,7 @@ def parse_sweeps(
     batch_sizes: str | None,
     device: str | None,
     num_inferences: int,
+    shapes: str | None = None,
 ) -> Sweeps:
     """The command line's words -> Sweeps; raises InputError, naming option and value."""
     sizes = parse_counts("--batch-sizes", batch_sizes)
@@ -78,6 +82,7 @@ def parse_sweeps(
         processes=parse_counts("--processes", processes),
         batch_sizes=sizes,
         devices=parse_devices(device),
+        shapes=parse_shapes(shapes),
     )
 
 
@@ -117,3 +122,11 @@ def parse_devices(text: str | None) -> tuple[str, ...] | None:
                 f"got {device!r}"
             )
     return devices
+
+
+def parse_shapes(text: str | None) -> str:
+    """`few`, the default, or `all`; raises InputError for anything else."""
+    shapes = SHAPES[0] if text is None else text.strip()
+    if shapes not in SHAPES:
+        raise InputError(f"--shapes must be few or all; got {text!r}")
+    return shapes
