@@ -55,10 +55,17 @@ class Handmade:
             kwargs = fx.node.map_arg(node.kwargs, known)
             result = values[node] = step(*args, **kwargs)
             if is_in_place(node):
-                values[node.args[0]] = result
+                _change(values, args[0], result)
             for past in self._done_with[node]:
                 del values[past]
         return torch.from_numpy(values[self._output])
+
+
+def _change(values: dict[fx.Node, Any], before: Any, after: Any) -> None:
+    """Let every name of a value that was changed in place mean what it is now."""
+    for node, value in values.items():
+        if value is before:
+            values[node] = after
 
 
 def _traced(module: nn.Module) -> fx.GraphModule:

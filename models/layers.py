@@ -89,7 +89,8 @@ def is_in_place(node: fx.Node) -> bool:
         root = node.graph.owning_module
         assert root is not None
         return bool(getattr(root.get_submodule(str(node.target)), "inplace", False))
-    return node.target is operator.iadd or bool(node.kwargs.get("inplace", False))
+    by_position = node.target is F.relu and node.args[1:] == (True,)
+    return by_position or bool(node.kwargs.get("inplace", False))
 
 
 def _array(tensor: Tensor) -> Any:
@@ -182,7 +183,6 @@ FUNCTIONS: dict[Any, Callable[[Operators], Step]] = {
     torch.relu: _relu,
     "relu": _relu,
     operator.add: lambda operators: operators.forward("add"),
-    operator.iadd: lambda operators: operators.forward("add"),
     torch.add: lambda operators: operators.forward("add"),
     "add": lambda operators: operators.forward("add"),
     F.max_pool2d: lambda operators: operators.forward("max_pool2d"),

@@ -105,6 +105,23 @@ def test_mean_and_each_shape_both_have_to_be_reached(first, second, verdict):
     assert [each.verdict for each in told(arms, CONV)] == [verdict]
 
 
+@pytest.mark.parametrize(
+    ("ours", "verdict"),
+    [
+        ([0.5, 0.6, 0.7, 0.8, 0.9], "reached"),
+        ([0.7, 0.8, 0.9, 1.1, 1.2], "reached?"),
+        ([0.8, 0.9, 1.1, 1.2, 1.3], "MISSED?"),
+        ([1.1, 1.2, 1.3, 1.35, 1.4], "MISSED"),
+        ([0.5, 0.5, 0.5], "reached?"),  # too few passes for an interval
+    ],
+)
+def test_a_target_that_the_interval_leaves_open_gets_a_question_mark(ours, verdict):
+    arms = [arm("numba", FIRST, 1.0), arm("torch", FIRST, 1.0)]
+    for each, seconds in zip(arms, (ours, [1.0] * len(ours)), strict=True):
+        each["extra_info"]["speedup"]["blocks"] = [[second] for second in seconds]
+    assert [each.verdict for each in told(arms, CONV)] == [verdict]
+
+
 def test_arms_are_compared_at_the_same_number_of_threads():
     arms = [
         arm("numba_threads", FIRST, 1.0, 1), arm("numba_threads", FIRST, 0.5, 2),

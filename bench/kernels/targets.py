@@ -3,7 +3,8 @@
 A target is a speed relative to torch's, on the same shape and the same number of threads: its
 geometric mean over the shapes of a family, and for some the least that any shape may have. Ratios
 are taken within a pass; the mean is formed in each pass, and its interval is over the passes. The
-point decides, the interval tells how far to trust it. An arm that failed misses its target.
+point decides; a question mark says that the interval leaves it open, and more passes are wanted. An
+arm that failed misses its target.
 
 Ends with exit code 1 where a target is missed, 4 where the file is no run of these benchmarks.
 Needs no torch, as all that reads a saved run.
@@ -34,7 +35,7 @@ from pytest_speedup.records import Arm, NotRun, RecordError, Run
 from pytest_speedup.wording import incomplete
 
 MISSED, USAGE = 1, 4
-UNKNOWN = "not measured"
+UNKNOWN, LOST = "not measured", "MISSED"
 
 
 def always(case: Case) -> bool:
@@ -99,14 +100,23 @@ class Outcome:
 
     @property
     def verdict(self) -> str:
-        """One word or two."""
+        """Whether it is reached; with a question mark where the intervals leave it open."""
         if self.failed:
-            return "MISSED"
+            return LOST
         if self.mean is None or self.worst is None:
             return UNKNOWN
-        least = self.target.each or 0.0
-        reached = self.mean.value >= self.target.mean and self.worst[0].value >= least
-        return "reached" if reached else "MISSED"
+        slowest, least = self.worst[0], self.target.each or 0.0
+        at_point, at_low, at_high = (
+            None not in ends and ends[0] >= self.target.mean and ends[1] >= least
+            for ends in (
+                (self.mean.value, slowest.value),
+                (self.mean.low, slowest.low),
+                (self.mean.high, slowest.high),
+            )
+        )
+        told = self.mean.low is not None and slowest.low is not None
+        sure = told and at_low == at_high
+        return ("reached" if at_point else LOST) + ("" if sure else "?")
 
 
 def outcomes(run: Run, targets: Iterable[Target] = TARGETS) -> list[Outcome]:
@@ -224,7 +234,7 @@ def main(arguments: Sequence[str]) -> int:
     if warning := incomplete(run):
         say(f"{warning}\n\n")
     say("\n".join([*table(found), "", *against_loops(run)]) + "\n")
-    return MISSED if any(each.verdict == "MISSED" for each in found) else 0
+    return MISSED if any(each.verdict.startswith(LOST) for each in found) else 0
 
 
 if __name__ == "__main__":
