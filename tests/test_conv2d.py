@@ -51,6 +51,7 @@ class Case:
 
 CASES = {
     "3x3": Case((2, 3, 6, 5), (4, 3, 3, 3), {"padding": 1}),
+    "3x3, padding > kernel": Case((1, 3, 4, 5), (4, 3, 3, 3), {"padding": (4, 5)}),
     "3x3 unpadded": Case((1, 5, 7, 6), (3, 5, 3, 3)),
     "3x3, more channels than a vector": Case((1, 19, 5, 9), (37, 19, 3, 3), {"padding": 1}),
     "3x3, full vectors": Case((2, 32, 7, 15), (64, 32, 3, 3), {"padding": 1}),

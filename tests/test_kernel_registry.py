@@ -31,9 +31,10 @@ def images(seed=0):
 
 def run_python(code, **variables):
     """What a fresh interpreter prints; it has to end well within a minute."""
+    inherited = {k: v for k, v in os.environ.items() if k != "NUMBA_THREADING_LAYER"}
     told = subprocess.run(
         [sys.executable, "-c", code],
-        env={**os.environ, **variables},
+        env={**inherited, **variables},
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -199,15 +200,14 @@ def test_several_python_threads_may_call_at_once():
 
 
 FORKED = """
-import os, signal, sys
+import os, signal
 import numba
 import kernels
 from tests.test_kernel_registry import images
 
 operator = kernels.get("conv2d", "numba_threads")
 before = operator.forward(*images()).tobytes()
-if numba.threading_layer() != "tbb":
-    sys.exit(print(numba.threading_layer()))
+assert numba.threading_layer() == "tbb", numba.threading_layer()
 child = os.fork()
 if child == 0:
     signal.alarm(30)  # a pool that the fork broke waits forever
@@ -218,11 +218,32 @@ print("forked", os.waitstatus_to_exitcode(status), same)
 """
 
 
+def tbb_is_installed():
+    return (Path(sys.prefix) / "lib" / "libtbb.so.12").exists()
+
+
 def test_a_child_forked_after_the_first_use_computes_on():
-    told = run_python(FORKED, PYTHONWARNINGS="ignore")
-    if told in {"omp", "workqueue"}:
-        pytest.skip(f"Numba's layer {told} does not outlive a fork; install tbb")
-    assert told == "forked 0 True"
+    if not tbb_is_installed():
+        pytest.skip("only Numba's layer on TBB outlives a fork; install tbb")
+    assert run_python(FORKED, PYTHONWARNINGS="ignore") == "forked 0 True"
+
+
+FIRST_USE = """
+import numba
+import kernels
+from tests.test_kernel_registry import images
+
+operator = kernels.get("conv2d", {implementation!r})
+output = operator.forward(*images(), padding=1)
+print(numba.threading_layer())
+"""
+
+
+@pytest.mark.parametrize("implementation", ["numba_threads", "winograd"])
+def test_the_layer_is_tbb_wherever_it_is_installed(implementation):
+    """Whatever of Numba's an operator uses first: the layer is settled by then."""
+    told = run_python(FIRST_USE.format(implementation=implementation), PYTHONWARNINGS="ignore")
+    assert told == ("tbb" if tbb_is_installed() else "omp")
 
 
 @pytest.mark.parametrize("layer", ["omp", "workqueue"])

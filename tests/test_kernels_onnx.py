@@ -115,7 +115,7 @@ EXPANDED = {
 
 EACH = [
     (case, implementation)
-    for operator, cases in RUN.items() if operator != "Gemm"
+    for operator, cases in RUN.items()
     for case in cases.split()
     for implementation in kernels.names(ADAPTERS[operator][0])
 ]
@@ -171,6 +171,31 @@ def test_a_case_that_vanishes_and_a_new_one_are_found(cases, name):
     assert missing_and_new({**others, f"{name}_2": cases[name]}) == ({name}, {f"{name}_2"})
 
 
+def assert_meets(outputs, expected, case):
+    for output, wanted in zip(outputs, expected, strict=True):
+        assert output.shape == wanted.shape
+        assert output.dtype == wanted.dtype
+        np.testing.assert_allclose(output, wanted, rtol=case.rtol, atol=case.atol)
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda y: [][: y.size],
+        lambda y: [y[None]],
+        lambda y: [y.astype(np.float64)],
+        lambda y: [y + np.float32(0.01)],
+        lambda y: [np.where(y == y.max(), np.nan, y)],
+    ],
+    ids=["nothing", "shape", "dtype", "value", "nan"],
+)
+def test_what_onnx_does_not_expect_is_found(cases, spoil):
+    ((_, expected),) = cases["relu"].data_sets
+    assert_meets(expected, expected, cases["relu"])
+    with pytest.raises((AssertionError, ValueError)):
+        assert_meets(spoil(expected[0]), expected, cases["relu"])
+
+
 @pytest.mark.parametrize(("case", "implementation"), EACH)
 def test_a_case_gives_what_onnx_expects(cases, case, implementation):
     """Shape, dtype, and values within the case's own tolerance."""
@@ -191,7 +216,4 @@ def test_a_case_gives_what_onnx_expects(cases, case, implementation):
             adapter(run, attributes_of(node), *inputs)
         return
     outputs = adapter(run, attributes_of(node), *inputs)
-    for output, wanted in zip(outputs[: len(expected)], expected, strict=True):
-        assert output.shape == wanted.shape
-        assert output.dtype == wanted.dtype
-        np.testing.assert_allclose(output, wanted, rtol=told.rtol, atol=told.atol)
+    assert_meets(outputs[: len(expected)], expected, told)
