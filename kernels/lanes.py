@@ -99,6 +99,26 @@ def over(typingctx, a, b):  # noqa: ARG001
 
 
 @intrinsic
+def total_of(typingctx, vector):  # noqa: ARG001
+    """The sum of all lanes, halves added to halves."""
+
+    def generate(context, builder, signature, args):  # noqa: ARG001
+        part = args[0]
+        while part.type.count > 1:
+            half = part.type.count // 2
+            low, high = (
+                ir.Constant(ir.VectorType(I32, half), list(range(first, first + half)))
+                for first in (0, half)
+            )
+            part = builder.fadd(
+                builder.shuffle_vector(part, part, low), builder.shuffle_vector(part, part, high)
+            )
+        return builder.extract_element(part, I32(0))
+
+    return vector.dtype(vector), generate
+
+
+@intrinsic
 def exceeds(typingctx, value, best):  # noqa: ARG001
     """Where `value` is greater than `best`, or NaN."""
 

@@ -11,11 +11,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from kernels.arrays import Array, float_array, nhwc, pair
+from kernels.compiled import tasks_for
 
 Pair = int | tuple[int, int] | list[int]
 
-GRAIN = 1 << 15
-"""Elements of a task: fewer than two such are done before a second thread would have started."""
+GRAIN = 1 << 11
+"""Vectors that a task loads: with fewer it would be done before a second thread had started."""
 MOST = 2**31 - 1
 
 
@@ -194,3 +195,8 @@ def planes(shape: tuple[int, ...], channels_last: bool) -> tuple[int, int]:
     """(images, depth) as memory has them: N and C in channels-last memory, else N * C and 1."""
     n, channels = shape[:2]
     return (n, channels) if channels_last else (n * channels, 1)
+
+
+def tasks_of(lines: int, size: int, depth: int, lanes: int) -> int:
+    """Into how many tasks `lines` of windows are cut, over `size` numbers in vectors of `lanes`."""
+    return min(lines, tasks_for(size // depth * -(-depth // lanes), GRAIN))

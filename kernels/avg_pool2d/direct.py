@@ -2,7 +2,7 @@
 
 Gradients: a row of windows is spread over the columns of the input first, each divided once, and
 then lies over every row of the input that it comes from. Contiguous memory is taken for images that
-are one deep: correct, at the speed of plain numbers.
+are one deep, where vectors serve long rows alone.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from numba import njit, prange
 
 from kernels.arrays import Array
 from kernels.avg_pool2d.operator import Call
-from kernels.compiled import Kernel, tasks_for
-from kernels.lanes import fill, lanes_of, load, over, plus, store
-from kernels.pooling import GRAIN, flat, planes
+from kernels.compiled import Kernel
+from kernels.lanes import fill, lanes_of, load, over, plus, store, total_of
+from kernels.pooling import flat, planes, tasks_of
 
 
 class Direct:
@@ -32,10 +32,10 @@ class Direct:
         x, y = flat(call.input, call.channels_last), flat(output, call.channels_last)
         images, depth = planes(call.shape, call.channels_last)
         rows, columns = call.grid.rows, call.grid.columns
-        lines = images * rows.outputs
-        tasks = min(lines, tasks_for(x.size, GRAIN))
+        lines, lanes = images * rows.outputs, lanes_of(x.dtype)
+        tasks = tasks_of(lines, x.size, depth, lanes)
         tables = (rows.windows, columns.windows, (rows.size, columns.size))
-        _forward(self.threaded, threads, tasks, lines, x, y, *tables, depth, lanes_of(x.dtype))
+        _forward(self.threaded, threads, tasks, lines, x, y, *tables, depth, lanes)
 
     def backward(
         self, call: Call, grad_output: Array, grad_input: Array, threads: int | None
@@ -44,10 +44,10 @@ class Direct:
         gx, gy = flat(grad_input, call.channels_last), flat(grad_output, call.channels_last)
         images, depth = planes(call.shape, call.channels_last)
         rows, columns = call.grid.rows, call.grid.columns
-        lines = images * rows.size
-        tasks = min(lines, tasks_for(gx.size, GRAIN))
+        lines, lanes = images * rows.size, lanes_of(gx.dtype)
+        tasks = tasks_of(lines, gx.size, depth, lanes)
         tables = (rows.windows, columns.windows, rows.covering, (rows.size, columns.size))
-        _backward(self.threaded, threads, tasks, lines, gx, gy, *tables, depth, lanes_of(gx.dtype))
+        _backward(self.threaded, threads, tasks, lines, gx, gy, *tables, depth, lanes)
 
 
 def _forward_source(tasks, lines, x, y, rows, columns, size, depth, lanes):
@@ -59,7 +59,11 @@ def _forward_source(tasks, lines, x, y, rows, columns, size, depth, lanes):
             for q in range(columns.shape[1]):
                 corner = ((n * height + rows[0, p]) * width + columns[0, q]) * depth
                 window = (corner, rows[1, p], columns[1, q], width, rows[2, p] * columns[2, q])
-                _mean(x, window, depth, lanes, y, (line * columns.shape[1] + q) * depth)
+                out = line * columns.shape[1] + q
+                if depth == 1:
+                    y[out] = _plain_mean(x, window, lanes)
+                else:
+                    _mean(x, window, depth, lanes, y, out * depth)
 
 
 @njit(cache=True, nogil=True)
@@ -71,6 +75,26 @@ def _mean(x, window, depth, lanes, y, out):
             for s in range(width):
                 total = plus(total, load(x, corner + (r * down + s) * depth + k, depth - k))
         store(y, out + k, depth - k, over(total, fill(x, divisor)))
+
+
+@njit(cache=True, nogil=True)
+def _plain_mean(x, window, lanes):
+    """Of contiguous memory, where a row of the window is a vector if it is long enough."""
+    corner, height, width, down, divisor = window
+    if width == down:
+        height, width = 1, height * width
+    total = x.dtype.type(0)
+    if width < lanes:
+        for r in range(height):
+            for s in range(width):
+                total += x[corner + r * down + s]
+    else:
+        sums = fill(x, 0.0)
+        for r in range(height):
+            for s in range(0, width, lanes):
+                sums = plus(sums, load(x, corner + r * down + s, width - s))
+        total = total_of(sums)
+    return total / x.dtype.type(divisor)
 
 
 def _backward_source(tasks, lines, gx, gy, rows, columns, row_covers, size, depth, lanes):

@@ -16,7 +16,7 @@ import numpy as np
 from numba import njit, prange
 
 from kernels.arrays import Array
-from kernels.compiled import Kernel, tasks_for
+from kernels.compiled import Kernel
 from kernels.lanes import (
     choose,
     equals,
@@ -31,7 +31,7 @@ from kernels.lanes import (
     store,
 )
 from kernels.max_pool2d.operator import Call
-from kernels.pooling import GRAIN, flat, planes
+from kernels.pooling import flat, planes, tasks_of
 
 SHALLOW = 8
 """Below this depth a vector along it is not worth its while."""
@@ -55,9 +55,10 @@ class Direct:
         """Fill `output` and `indices` [N, C, P, Q]."""
         x, y = flat(call.input, call.channels_last), flat(output, call.channels_last)
         at = np.empty(0, np.int64) if indices is None else flat(indices, call.channels_last)
-        lines = planes(call.shape, call.channels_last)[0] * call.shape[2]
-        tasks = min(lines, tasks_for(x.size, GRAIN))
-        _forward(self.threaded, threads, tasks, lines, x, y, at, *_windows(call), lanes_of(x.dtype))
+        images, depth = planes(call.shape, call.channels_last)
+        lines, lanes = images * call.shape[2], lanes_of(x.dtype)
+        tasks = tasks_of(lines, x.size, depth, lanes)
+        _forward(self.threaded, threads, tasks, lines, x, y, at, *_windows(call), lanes)
 
     def backward(
         self, call: Call, grad_output: Array, indices: Array, grad_input: Array, threads: int | None
@@ -69,15 +70,16 @@ class Direct:
         images, depth = planes(call.shape, call.channels_last)
         window, rows, columns = call.window, call.grid.rows, call.grid.columns
         crowd = window.kernel[0] * window.kernel[1] / (window.stride[0] * window.stride[1])
-        tasks = tasks_for(gx.size, GRAIN)
+        scatter = depth < SHALLOW or crowd > CROWDED
+        lines, lanes = images if scatter else images * rows.size, lanes_of(gx.dtype)
+        tasks = tasks_of(lines, gx.size, depth, lanes)
         found = np.zeros(tasks, np.int64)
-        arguments = (gx, gy, at, found, *_windows(call))
-        if depth < SHALLOW or crowd > CROWDED:
-            _scatter(self.threaded, threads, min(images, tasks), images, *arguments)
+        arguments = (lines, gx, gy, at, found, *_windows(call))
+        if scatter:
+            _scatter(self.threaded, threads, tasks, *arguments)
         else:
-            lines = images * rows.size
-            covers = (rows.covering, columns.covering, lanes_of(gx.dtype))
-            _gather(self.threaded, threads, min(lines, tasks), lines, *arguments, *covers)
+            covers = (rows.covering, columns.covering, lanes)
+            _gather(self.threaded, threads, tasks, *arguments, *covers)
         return int(found.sum())
 
 
@@ -186,24 +188,26 @@ def _scatter_source(tasks, images, gx, gy, at, found, rows, columns, steps, size
     for task in prange(tasks):
         own = 0
         for n in range(images * task // tasks, images * (task + 1) // tasks):
-            image = n * height * width * depth
-            for k in range(image, image + height * width * depth):
-                gx[k] = 0
+            image, down = n * height * width * depth, steps[0] * width
+            gx[image : image + height * width * depth] = 0
             for p in range(outputs[0]):
+                tall = rows[1, p]
                 for q in range(outputs[1]):
-                    first = rows[0, p] * width + columns[0, q]
+                    left = columns[0, q]
+                    first = rows[0, p] * width + left
                     reach = (columns[1, q] - 1) * steps[1] + 1
                     for k in range(depth):
                         out = ((n * outputs[0] + p) * outputs[1] + q) * depth + k
-                        place = at[out] - first
-                        mine = False
-                        for _ in range(rows[1, p]):
+                        index = at[out]
+                        place = index - first
+                        mine = (place >= 0) & (place < reach)
+                        for _ in range(1, tall):
+                            place -= down
                             mine |= (place >= 0) & (place < reach)
-                            place -= steps[0] * width
                         if mine and steps[1] > 1:
-                            mine = (at[out] % width - columns[0, q]) % steps[1] == 0
+                            mine = (index % width - left) % steps[1] == 0
                         if mine:
-                            gx[image + at[out] * depth + k] += gy[out]
+                            gx[image + index * depth + k] += gy[out]
                             own += 1
         found[task] = own
 
