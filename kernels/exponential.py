@@ -1,7 +1,7 @@
 """exp and log that LLVM vectorises, for Numba loops over float32 and float64.
 
-    exp             0.51 ulp in float32 (all numbers), 0.51 ulp in float64 (a sample)
-    log             0.85 ulp in float32 (all numbers), 0.76 ulp in float64 (a sample)
+    exp             at most 1.08 ulp off in float32 (all numbers), 0.98 in float64 (12 million)
+    log             at most 0.84 ulp off in float32 (all numbers), 0.83 in float64 (10 million)
     rank, unrank    whole numbers in the order of the floats, for a maximum that vectorises
     any_order       a sum whose order the compiler may choose
     widest_vectors  how long the vectors are

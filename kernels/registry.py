@@ -14,6 +14,7 @@ from kernels.avg_pool2d import AVG_POOL2D
 from kernels.batch_norm import BATCH_NORM
 from kernels.conv2d import CONV2D
 from kernels.cross_entropy import CROSS_ENTROPY
+from kernels.linear import LINEAR
 from kernels.log_softmax import LOG_SOFTMAX
 from kernels.max_pool2d import MAX_POOL2D
 from kernels.operator import Entry
@@ -22,6 +23,7 @@ from kernels.softmax import SOFTMAX
 
 OPERATORS = {
     "conv2d": CONV2D,
+    "linear": LINEAR,
     "max_pool2d": MAX_POOL2D,
     "avg_pool2d": AVG_POOL2D,
     "adaptive_avg_pool2d": ADAPTIVE_AVG_POOL2D,

@@ -11,7 +11,16 @@ import numpy as np
 from numba import njit, prange
 
 from kernels.arrays import Array
-from kernels.blocks import GRAIN, SHORT, block_width, blocks, column_block, column_tops, row_top, turn
+from kernels.blocks import (
+    GRAIN,
+    SHORT,
+    block_width,
+    blocks,
+    column_block,
+    column_tops,
+    row_top,
+    turn,
+)
 from kernels.compiled import Kernel
 from kernels.cross_entropy.operator import Call
 from kernels.cross_entropy.positions import loss_grads, reduce, terms

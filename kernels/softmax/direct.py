@@ -10,10 +10,20 @@ import numpy as np
 from numba import njit, prange
 
 from kernels.arrays import Array
-from kernels.blocks import GRAIN, SHORT, block_width, blocks, column_block, column_tops, row_top, turn
+from kernels.blocks import (
+    GRAIN,
+    SHORT,
+    block_width,
+    blocks,
+    column_block,
+    column_tops,
+    row_top,
+    turn,
+)
 from kernels.compiled import Kernel
 from kernels.exponential import any_order, exp, log, widest_vectors
 from kernels.softmax.operator import Call
+
 
 class Direct:
     """softmax, or its logarithm, on one thread or over `prange`."""

@@ -103,5 +103,7 @@ def _call(given: Array, dim: int) -> Call:
 def _like(name: str, value: Array, given: Array) -> Array:
     value = float_array(name, value, ANY_NDIM, like=given)
     if value.shape != given.shape:
-        raise ValueError(f"{name} must have shape {given.shape} as the input has, got {value.shape}")
+        raise ValueError(
+            f"{name} must have shape {given.shape} as the input has, got {value.shape}"
+        )
     return value
