@@ -76,6 +76,12 @@ class Emitter:
         function = self._function(name, ir.VoidType(), kinds)
         self.builder.call(function, [vector, pointer, LANE(self._bytes), mask])
 
+    def prefetch_for_write(self, pointer: Any) -> None:
+        """Ask for a cache line that will be written."""
+        kinds = [ir.PointerType(), LANE, LANE, LANE]
+        function = self._function("llvm.prefetch.p0", ir.VoidType(), kinds)
+        self.builder.call(function, [pointer, LANE(1), LANE(3), LANE(1)])
+
     def first_lanes(self, count: Any) -> Any:
         """A mask of the first `count` lanes: none where it is negative, at most all."""
         numbers = ir.VectorType(INDEX, self.lanes)

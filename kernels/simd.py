@@ -1,8 +1,8 @@
 """The vector unit that Numba compiles for, and the register tile that fits it.
 
-A tile is up to `points` x `vectors` sums: broadcast numbers (pixels, rows of a matrix) times vectors
-of neighbouring channels. It fills the registers but for those that hold the vectors themselves and
-one broadcast number.
+A tile is up to `points` x `vectors` sums: broadcast numbers (pixels, rows of a matrix) times
+vectors of neighbouring channels. It fills the registers but for those that hold the vectors
+themselves and one broadcast number.
 
 | tile   | registers    | points x vectors   |
 |--------|--------------|--------------------|
@@ -36,6 +36,12 @@ class Tile:
     points: tuple[int, ...]
     vectors = 2
     fused = True
+
+    def __eq__(self, other: object) -> bool:
+        return type(self) is type(other)
+
+    def __hash__(self) -> int:
+        return hash(type(self))
 
     @classmethod
     def lanes(cls, dtype: DTypeLike) -> int:
@@ -90,12 +96,21 @@ class Plain(Tile, _Value):
 @functools.cache
 def host_tile() -> Tile:
     """The tile for what Numba compiles for: NUMBA_CPU_FEATURES where that is set, else the host."""
-    features = _features()
-    if features.get("avx512f"):
+    asked = numba.config.CPU_FEATURES
+    if asked is None:
+        features = set(llvmlite.binding.get_host_cpu_features().flatten().split(","))
+    else:
+        features = set(asked.split(","))
+    return tile_for(features, llvmlite.binding.get_process_triple())
+
+
+def tile_for(features: set[str], triple: str) -> Tile:
+    """The tile for a CPU by LLVM's names: features as in {"+avx2", "-avx512f"}, "x86_64-..."."""
+    if "+avx512f" in features:
         return Avx512()
-    if features.get("avx2") and features.get("fma"):
+    if {"+avx2", "+fma"} <= features:
         return Avx2()
-    if llvmlite.binding.get_process_triple().startswith(("aarch64", "arm64")):
+    if triple.startswith(("aarch64", "arm64")):
         return Neon()
     return Plain()
 
@@ -111,10 +126,3 @@ def aligned_empty(size: int, dtype: DTypeLike) -> Array:
     room = np.empty(size + 64 // itemsize, dtype)
     first = -room.__array_interface__["data"][0] % 64 // itemsize
     return room[first : first + size]
-
-
-def _features() -> dict[str, bool]:
-    asked = numba.config.CPU_FEATURES
-    if asked is None:
-        return dict(llvmlite.binding.get_host_cpu_features())
-    return {name[1:]: name[0] == "+" for name in asked.split(",") if name}

@@ -1,3 +1,4 @@
+# ruff: noqa: ARG001 - Numba reads an intrinsic's signature; the arguments come as `values`
 """The register tile's arithmetic as LLVM vector code, for Numba kernels to call.
 
     multiply_tile    sums of products of gathered points with packed vectors: the heart of
@@ -18,7 +19,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
@@ -30,7 +30,7 @@ from kernels.simd import class_of
 def multiply_tile(
     typing, tile, shape, x, origins, first, base, taps, run, w, w_at, start, start_at,
     least, count, out, places, out_at,
-):  # fmt: skip  # noqa: ARG001, D417 - Numba's signature
+):  # fmt: skip
     """For gathered points q and neighbouring columns k, as many as the tile's `shape` has:
 
         out[places[first + q] + out_at + k] = max(least, start[start_at + k]
@@ -62,14 +62,20 @@ def multiply_tile(
 
 
 def _multiply(code: Emitter, kinds: Any, values: Any, points: int, vectors: int) -> None:
-    (x, origins, first, base, taps, run, w, w_at, start, start_at, least, count, out, places,
-     out_at) = values[2:]  # fmt: skip
+    first, base, taps, run = values[4:8]
+    w_at, start_at, least, count, out_at = (values[i] for i in (9, 11, 12, 13, 16))
     at = {i: code.data(kinds[i], values[i]) for i in (2, 3, 6, 8, 10, 14, 15)}
     builder, lanes = code.builder, code.lanes
     origins = code.at_index(at[3], first)
     places = code.at_index(at[15], first)
     x = code.at(at[2], base)
     rows = [code.at(x, code.load_index(code.at_index(origins, q))) for q in range(points)]
+    out = code.at(at[14], out_at)
+    # Lines that come from memory are on their way while the sums grow.
+    for q in range(points):
+        target = code.at(out, code.load_index(code.at_index(places, q)))
+        for v in range(vectors):
+            code.prefetch_for_write(code.at(target, v * lanes))
     start = code.at(at[10], start_at)
     begins = [code.load(code.at(start, v * lanes)) for v in range(vectors)]
     sums = [[code.variable(begins[v]) for v in range(vectors)] for _ in range(points)]
@@ -87,7 +93,6 @@ def _multiply(code: Emitter, kinds: Any, values: Any, points: int, vectors: int)
                     builder.store(total, sums[q][v])
             builder.store(code.at(row, code.kind.vectors * lanes), w)
     floor = code.spread(least)
-    out = code.at(at[14], out_at)
     targets = [code.at(out, code.load_index(code.at_index(places, q))) for q in range(points)]
     results = [[code.at_least(builder.load(total), floor) for total in row] for row in sums]
     whole = builder.icmp_signed(">=", count, INDEX(vectors * lanes))
@@ -104,7 +109,7 @@ def _multiply(code: Emitter, kinds: Any, values: Any, points: int, vectors: int)
 
 
 @intrinsic
-def transpose_block(typing, tile, source, source_at, step, target, target_at, places, first):  # noqa: ARG001
+def transpose_block(typing, tile, source, source_at, step, target, target_at, places, first):
     """target[target_at + places[first + j] + i] = source[source_at + i step + j], i, j < lanes."""
     signature = types.void(
         tile, source, types.intp, types.intp, target, types.intp, places, types.intp
@@ -128,7 +133,7 @@ def transpose_block(typing, tile, source, source_at, step, target, target_at, pl
 
 
 @intrinsic
-def copy_numbers(typing, source, source_at, target, target_at, count):  # noqa: ARG001
+def copy_numbers(typing, source, source_at, target, target_at, count):
     """target[target_at + i] = source[source_at + i] for i < count; the arrays do not overlap."""
     signature = types.void(source, types.intp, target, types.intp, types.intp)
 
@@ -148,7 +153,7 @@ def copy_numbers(typing, source, source_at, target, target_at, count):  # noqa: 
 
 
 @intrinsic
-def copy_panel(typing, tile, source, source_at, target, target_at):  # noqa: ARG001
+def copy_panel(typing, tile, source, source_at, target, target_at):
     """target[target_at + i] = source[source_at + i] for the tile's columns i."""
     signature = types.void(tile, source, types.intp, target, types.intp)
 
@@ -167,36 +172,38 @@ def copy_panel(typing, tile, source, source_at, target, target_at):  # noqa: ARG
 
 @intrinsic
 def correlate_tile(
-    typing, tile, shape, a, a_rows, a_at, a_step, b, b_rows, b_at, b_step, first, last, length,
-    sums, sums_at, sums_step, count,
-):  # fmt: skip  # noqa: ARG001
-    """For neighbouring points q of `a` and columns k of `b`, as many as the tile's `shape` has:
+    typing, tile, shape, a, a_rows, a_at, a_step, points, point, b, b_rows, b_at, b_step, first,
+    last, length, sums, sums_at, sums_step, count,
+):  # fmt: skip
+    """For gathered points q of `a` and columns k of `b`, as many as the tile's `shape` has:
 
         sums[sums_at + q sums_step + k] += sum over first <= row < last, j < length of
-            a[a_rows[row] + a_at + j a_step + q] b[b_rows[row] + b_at + j b_step + k]
+            a[a_rows[row] + a_at + points[point + q] + j a_step]
+            b[b_rows[row] + b_at + k + j b_step]
 
-    The heart of a weight's gradient: `row` and j count pixels. `count` columns are read and written.
+    The heart of a weight's gradient: `row` and j count pixels. Of the columns, `count` are used.
     """
     signature = types.void(
-        tile, types.intp, a, a_rows, types.intp, types.intp, b, b_rows, types.intp, types.intp,
-        types.intp, types.intp, types.intp, sums, types.intp, types.intp, types.intp,
+        tile, types.intp, a, a_rows, types.intp, types.intp, points, types.intp, b, b_rows,
+        types.intp, types.intp, types.intp, types.intp, types.intp, sums, types.intp, types.intp,
+        types.intp,
     )  # fmt: skip
     kind = class_of(tile)
 
     def emit(context: Any, builder: Any, _: Any, values: Any) -> Any:
         done = builder.append_basic_block("done")
         chosen = builder.switch(values[1], done)
-        for number, (points, vectors) in enumerate(kind.shapes()):
-            block = builder.append_basic_block(f"tile_{points}_{vectors}")
+        for number, (many, vectors) in enumerate(kind.shapes()):
+            block = builder.append_basic_block(f"tile_{many}_{vectors}")
             chosen.add_case(INDEX(number), block)
             builder.position_at_end(block)
             code = Emitter(context, builder, kind, a.dtype)
-            whole = builder.icmp_signed(">=", values[16], INDEX(vectors * code.lanes))
+            whole = builder.icmp_signed(">=", values[18], INDEX(vectors * code.lanes))
             with builder.if_else(whole, likely=True) as (then, otherwise):
                 with then:
-                    _correlate(code, signature.args, values, points, vectors, masked=False)
+                    _correlate(code, signature.args, values, many, vectors, masked=False)
                 with otherwise:
-                    _correlate(code, signature.args, values, points, vectors, masked=True)
+                    _correlate(code, signature.args, values, many, vectors, masked=True)
             builder.branch(done)
         builder.position_at_end(done)
         return context.get_dummy_value()
@@ -205,20 +212,24 @@ def correlate_tile(
 
 
 def _correlate(
-    code: Emitter, kinds: Any, values: Any, points: int, vectors: int, *, masked: bool
+    code: Emitter, kinds: Any, values: Any, many: int, vectors: int, *, masked: bool
 ) -> None:
-    (a, a_rows, a_at, a_step, b, b_rows, b_at, b_step, first, last, length, sums, sums_at,
-     sums_step, count) = values[2:]  # fmt: skip
-    at = {i: code.data(kinds[i], values[i]) for i in (2, 3, 6, 7, 13)}
+    a_at, a_step, point, b_at, b_step, first, last, length = (
+        values[i] for i in (4, 5, 7, 10, 11, 12, 13, 14)
+    )
+    sums_at, sums_step, count = values[16:]
+    at = {i: code.data(kinds[i], values[i]) for i in (2, 3, 6, 8, 9, 15)}
     builder, lanes = code.builder, code.lanes
     masks = [
         code.first_lanes(builder.sub(count, INDEX(v * lanes))) if masked else None
         for v in range(vectors)
     ]
-    a, b = code.at(at[2], a_at), code.at(at[6], b_at)
+    a, b = code.at(at[2], a_at), code.at(at[8], b_at)
+    points = code.at_index(at[6], point)
+    numbers = [code.at(a, code.load_index(code.at_index(points, q))) for q in range(many)]
     places = []
-    row_place = code.at(at[13], sums_at)
-    for _ in range(points):
+    row_place = code.at(at[15], sums_at)
+    for _ in range(many):
         places.append([code.at(row_place, v * lanes) for v in range(vectors)])
         row_place = code.at(row_place, sums_step)
     totals = [
@@ -226,18 +237,20 @@ def _correlate(
         for row in places
     ]
     with code.loop(first, last) as row:
-        a_place = code.variable(code.at(a, code.load_index(code.at_index(at[3], row))))
-        b_place = code.variable(code.at(b, code.load_index(code.at_index(at[7], row))))
+        a_here = code.variable(code.load_index(code.at_index(at[3], row)))
+        b_here = code.variable(code.at(b, code.load_index(code.at_index(at[9], row))))
         with code.loop(INDEX(0), length):
-            numbers, columns = builder.load(a_place), builder.load(b_place)
-            factors = [code.load_some(code.at(columns, v * lanes), masks[v]) for v in range(vectors)]
-            for q in range(points):
-                number = code.spread(code.load_scalar(code.at(numbers, q)))
+            offset, columns = builder.load(a_here), builder.load(b_here)
+            factors = [
+                code.load_some(code.at(columns, v * lanes), mask) for v, mask in enumerate(masks)
+            ]
+            for q in range(many):
+                number = code.spread(code.load_scalar(code.at(numbers[q], offset)))
                 for v in range(vectors):
                     total = code.fma(number, factors[v], builder.load(totals[q][v]))
                     builder.store(total, totals[q][v])
-            builder.store(code.at(numbers, a_step), a_place)
-            builder.store(code.at(columns, b_step), b_place)
-    for q in range(points):
+            builder.store(builder.add(offset, a_step), a_here)
+            builder.store(code.at(columns, b_step), b_here)
+    for q in range(many):
         for v in range(vectors):
             code.store_some(builder.load(totals[q][v]), places[q][v], masks[v])

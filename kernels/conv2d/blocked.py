@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import numpy as np
-from numba import njit, prange, set_parallel_chunksize
+from numba import njit, parallel_chunksize, prange
 
 from kernels.arrays import Array
 from kernels.compiled import Kernel
@@ -47,17 +49,19 @@ def convolve(
     shared = g.copies and g.split > 1
     copied = np.empty(parts * g.scratch if shared else 0, x.dtype)
     least = x.dtype.type(0 if relu else -np.inf)
-    _KERNEL(
-        threaded, threads, parts * g.split, tile, g, x, copied, weight, rows, packed, start,
-        least, y, plan.blocks, plan.origins, plan.places, plan.runs, plan.coverings, plan.lengths,
-    )  # fmt: skip
+    # With chunks of one task, whoever is free takes the next.
+    with parallel_chunksize(1) if threaded else nullcontext():
+        _KERNEL(
+            threaded, threads, parts * g.split, tile, g, x, copied, weight, rows, packed, start,
+            least, y, plan.blocks, plan.origins, plan.places, plan.runs, plan.coverings,
+            plan.lengths,
+        )  # fmt: skip
 
 
 def _kernel(
     tasks, tile, g, x, copied, weight, rows, packed, start, least, y,
     blocks, origins, places, runs, coverings, lengths,
 ):  # fmt: skip
-    before = set_parallel_chunksize(1)  # whoever is free takes the next task
     if len(packed):
         for i in prange(g.groups * g.panels):
             pack(tile, g, weight, rows, i // g.panels, i % g.panels, packed, i * g.panel * g.taps)
@@ -72,7 +76,6 @@ def _kernel(
             tile, g, x, copied, weight, rows, packed, start, least, y, blocks, i // g.split,
             i % g.split, origins, places, runs, coverings, lengths,
         )  # fmt: skip
-    set_parallel_chunksize(before)
 
 
 @njit(cache=True, nogil=True)

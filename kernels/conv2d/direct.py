@@ -4,7 +4,8 @@
     numba_threads  the same tasks over `prange`
 
 The input's gradient is a convolution too, of the output's gradient with the weights turned round;
-where the convolution was strided, one for each phase of the input. Tiles: `kernels.simd`.
+where the convolution was strided, one for each phase of the input. Tiles: `kernels.simd`; without
+them: depthwise.
 """
 
 from __future__ import annotations
@@ -13,8 +14,11 @@ import functools
 from itertools import product
 
 import numpy as np
+from numba import prange
 
 from kernels.arrays import Array, nhwc
+from kernels.compiled import Kernel
+from kernels.conv2d import depthwise
 from kernels.conv2d.blocked import convolve
 from kernels.conv2d.operator import Call, Gradients
 from kernels.conv2d.plans import Axis, Plan, make_plan
@@ -55,13 +59,19 @@ class Direct:
         if grads.input is not None:
             gx = grads.input.transpose(0, 2, 3, 1)
             target = gx if gx.flags.c_contiguous else np.empty(gx.shape, gx.dtype)
-            _input_gradient(tile, call, gy, target, **run)
+            if depthwise.fits(call):
+                depthwise.input_gradient(call, gy, target, **run)
+            else:
+                _input_gradient(tile, call, gy, target, **run)
             if target is not gx:
                 gx[...] = target
         if grads.weight is not None:
             gw = grads.weight.transpose(0, 2, 3, 1)
             target = gw if gw.flags.c_contiguous else np.empty(gw.shape, gw.dtype)
-            weight_gradient(tile, call, nhwc(call.input), gy, target, **run)
+            if depthwise.fits(call):
+                depthwise.weight_gradient(call, nhwc(call.input), gy, target, **run)
+            else:
+                weight_gradient(tile, call, nhwc(call.input), gy, target, **run)
             if target is not gw:
                 gw[...] = target
         if grads.bias is not None:
@@ -79,6 +89,11 @@ def forward(
 ) -> None:
     """Fill contiguous `y` [N, P, Q, K]; with `relu`, what is negative becomes 0."""
     x = nhwc(call.input)
+    if depthwise.fits(call):
+        depthwise.forward(call, x, y, threaded=threaded, threads=threads)
+        if relu:
+            np.maximum(y, 0, out=y)
+        return
     plan = _forward_plan(
         tile, x.itemsize, x.shape, call.weight.shape, call.shape, call.stride, call.before,
         call.dilation, call.groups,
@@ -103,7 +118,7 @@ def _input_gradient(
     flat = gx.reshape(-1)
     down, across = (_phases(call, axis, size[axis], large[axis]) for axis in (0, 1))
     if not all(axis.offsets for _, axis, _ in (*down, *across)):
-        gx.fill(0)
+        _ZEROS(threaded, threads, n * large[0], gx.reshape(n * large[0], -1))
     steps = (
         large[0] * large[1] * channels,
         call.stride[0] * large[1] * channels,
@@ -121,6 +136,14 @@ def _input_gradient(
             tile, plan, gy.reshape(-1), weight, taps, None, flat[first:],
             threaded=threaded, threads=threads,
         )  # fmt: skip
+
+
+def _zeros(tasks, rows):
+    for task in prange(tasks):
+        rows[task] = 0
+
+
+_ZEROS = Kernel(_zeros)
 
 
 def _phases(call: Call, axis: int, small: int, large: int) -> list[tuple[int, Axis, list[int]]]:

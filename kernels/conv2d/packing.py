@@ -24,17 +24,17 @@ def pack(tile, g, weight, rows, group, panel, target, at):
 
 @njit(cache=True, nogil=True)
 def _pack_filters(tile, g, weight, rows, first, count, target, at):
-    """From filters of `weight`, flat [K, taps]; `rows[l]` is where product l goes."""
+    """From filters of `weight`, flat [K, taps]; `rows[tap]` is where a product goes."""
     for column in range(0, count, g.lanes):
         here = min(g.lanes, count - column)
         begin = (first + column) * g.taps
         whole = g.taps - g.taps % g.lanes if here == g.lanes else 0
-        for l in range(0, whole, g.lanes):
-            transpose_block(tile, weight, begin + l, g.taps, target, at + column, rows, l)
-        for l in range(whole, g.taps):
-            place = at + column + rows[l]
+        for tap in range(0, whole, g.lanes):
+            transpose_block(tile, weight, begin + tap, g.taps, target, at + column, rows, tap)
+        for tap in range(whole, g.taps):
+            place = at + column + rows[tap]
             for i in range(here):
-                target[place + i] = weight[begin + i * g.taps + l]
+                target[place + i] = weight[begin + i * g.taps + tap]
             target[place + here : place + g.lanes] = 0
 
 
@@ -45,7 +45,7 @@ def _pack_channels(tile, g, weight, taps, group, first, count, target, at):
     step = len(weight) // (g.groups * filters)
     for t in range(len(taps)):
         begin = group * filters * step + taps[t] + first
-        for k in range(filters):
+        for _ in range(filters):
             if count == g.panel:
                 copy_panel(tile, weight, begin, target, at)
             else:

@@ -21,7 +21,9 @@ from kernels.arrays import Array
 from kernels.simd import Tile
 
 BLOCK_BYTES = 1 << 19
-"""How much of the input a block holds: part of the second-level cache, beside weights and output."""
+"""How much of the input a block holds at most: a part of the second-level cache."""
+HEAVY_PIXELS, HEAVY_BYTES, HEAVY_BLOCK_BYTES = 1 << 10, 1 << 17, 1 << 21
+"""For so few pixels, weights of so many bytes and more count more than the input."""
 TASKS = 16
 """How many tasks there should be at least, to keep some threads busy to the end."""
 FEW_PIXELS = 98
@@ -143,10 +145,13 @@ def make_plan(
     panels = -(-(filters // groups) // panel)
     copies = groups > 1 or not (rows.inside and columns.inside)
     span = columns.span(columns.count)
-    # Of input and weights, the larger one is cut: then the tasks read the smaller one repeatedly.
-    heavy = len(rows.offsets) * len(columns.offsets) * filters > images * rows.size * columns.size
-    wanted = -(-TASKS // (2 * panels * groups)) if heavy else TASKS
-    block = _block(images, rows, columns, span * depth * itemsize, wanted)
+    weights = len(rows.offsets) * len(columns.offsets) * depth * filters * itemsize
+    if images * rows.count * columns.count <= HEAVY_PIXELS and weights > HEAVY_BYTES:
+        # The weights are cut among the tasks, not the pixels: each weight is read once.
+        wanted, room = -(-TASKS // (2 * panels * groups)), HEAVY_BLOCK_BYTES
+    else:
+        wanted, room = TASKS, BLOCK_BYTES
+    block = _block(images, rows, columns, span * depth * itemsize, wanted, room)
     some_images, some_rows = block
     rows_high = rows.span(some_rows)
     share, split = _shares(panels, groups, images, rows.count, some_images, some_rows)
@@ -166,9 +171,7 @@ def make_plan(
     origins = i * image_length + (t * row_length * rows.stride) + u * columns.stride * column_length
     places = i * steps[0] + t * steps[1] + u * steps[2]
     blocks, last = _blocks(images, rows.count, some_images, some_rows)
-    coverings = [
-        _covering(n * columns.count, tile.points) for n in (some_images * some_rows, last)
-    ]
+    coverings = [cover(n * columns.count, tile.points) for n in (some_images * some_rows, last)]
     table = np.zeros((2, max(map(len, coverings)), 2), np.int64)
     for which, covering in enumerate(coverings):
         table[which, : len(covering)] = covering
@@ -211,17 +214,17 @@ def make_plan(
 
 
 def _block(
-    images: int, rows: Axis, columns: Axis, row_bytes: int, wanted: int
+    images: int, rows: Axis, columns: Axis, row_bytes: int, wanted: int, room: int
 ) -> tuple[int, int]:
     """How many images and how many of their rows a block holds, if `wanted` blocks are."""
     pixels = max(FEW_PIXELS, -(-images * rows.count * columns.count // wanted))
     most = max(1, pixels // columns.count)
-    while most > 1 and rows.span(min(most, rows.count)) * row_bytes > BLOCK_BYTES:
+    while most > 1 and rows.span(min(most, rows.count)) * row_bytes > room:
         most = most // 2 if most > 8 else most - 1
     if most < rows.count:
         cuts = -(-rows.count // most)
         return 1, -(-rows.count // cuts)
-    by_memory = max(1, BLOCK_BYTES // (rows.span(rows.count) * row_bytes))
+    by_memory = max(1, room // (rows.span(rows.count) * row_bytes))
     some = max(1, min(most // rows.count, by_memory, images))
     return -(-images // -(-images // some)), rows.count
 
@@ -250,7 +253,7 @@ def _blocks(
     return blocks, last
 
 
-def _covering(pixels: int, points: tuple[int, ...]) -> list[tuple[int, int]]:
+def cover(pixels: int, points: tuple[int, ...]) -> list[tuple[int, int]]:
     """Tiles over `pixels`, as even as they can be: (first pixel, rank in `points`).
 
     The last tile may overlap the one before: it computes the same numbers again.

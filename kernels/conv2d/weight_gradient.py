@@ -1,7 +1,7 @@
 """The gradients of weight and bias: sums over pixels.
 
     channels  tiles of filters x channels of one tap, over the pixels where that tap is inside
-    rows      few channels: tiles of a kernel row's numbers x filters, over a padded copy
+    points    few channels: tiles of a filter's numbers x filters, over a padded copy
 
 Where weights are few and pixels many, the pixels are cut into chunks that sum apart. Chunks depend
 on shapes alone and are added in their order: threads change no bit.
@@ -10,10 +10,11 @@ on shapes alone and are added in their order: threads change no bit.
 from __future__ import annotations
 
 import functools
+from contextlib import nullcontext
 from typing import NamedTuple
 
 import numpy as np
-from numba import prange, set_parallel_chunksize
+from numba import parallel_chunksize, prange
 
 from kernels.arrays import Array
 from kernels.compiled import Kernel
@@ -22,7 +23,7 @@ from kernels.conv2d.plans import TASKS
 from kernels.simd import Tile
 from kernels.tiles import correlate_tile
 
-PIXELS = 224
+PIXELS = 448
 """About how many pixels a tile sums before the next takes its turn: they stay in cache."""
 
 
@@ -30,7 +31,10 @@ class Products(NamedTuple):
     """Every tile of a weight's gradient: points of `a` times columns of `b`; read-only."""
 
     units: Array
-    """[tiles, 7]: shape, kernel row, pixels of a row, begin in a, in b, in the sums, columns."""
+    """[tiles, 8]: shape, kernel row, pixels of a row, begin in a, point, begin in b, in the sums,
+    columns."""
+    points: Array
+    """Where the points lie, behind a pixel."""
     a_rows: Array
     """[kernel rows x rows of pixels]: where they begin in `a`."""
     b_rows: Array
@@ -55,7 +59,7 @@ def weight_gradient(
     form = (call.stride, call.dilation, call.groups)
     if call.groups == 1 and depth < tile.lanes(x.dtype):
         padded = _padded(call, x)
-        products = _rows(tile, x.itemsize, padded.shape, gy.shape, (height, width), *form)
+        products = _points(tile, x.itemsize, padded.shape, gy.shape, (height, width), *form)
         sums = np.empty((height, width, depth, filters), gw.dtype)
         _run(products, tile, padded, gy, sums, threaded, threads)
         gw[...] = sums.transpose(3, 0, 1, 2)
@@ -81,17 +85,18 @@ def _run(
 ) -> None:  # fmt: skip
     chunks = len(products.blocks) - 1
     apart = sums.reshape(1, -1) if chunks == 1 else np.empty((chunks, sums.size), sums.dtype)
-    _KERNEL(
-        threaded, threads, chunks * products.parts, tile, a.reshape(-1), b.reshape(-1),
-        apart.reshape(-1), sums.reshape(-1), *products,
-    )  # fmt: skip
+    # With chunks of one task, whoever is free takes the next.
+    with parallel_chunksize(1) if threaded else nullcontext():
+        _KERNEL(
+            threaded, threads, chunks * products.parts, tile, a.reshape(-1), b.reshape(-1),
+            apart.reshape(-1), sums.reshape(-1), *products,
+        )  # fmt: skip
 
 
 def _kernel(
     tasks, tile, a, b, apart, sums,
-    units, a_rows, b_rows, bounds, blocks, parts, a_step, b_step, point_step,
+    units, points, a_rows, b_rows, bounds, blocks, parts, a_step, b_step, point_step,
 ):  # fmt: skip
-    before = set_parallel_chunksize(1)  # whoever is free takes the next task
     size = len(sums)
     chunks = len(blocks) - 1
     for i in prange(TASKS):
@@ -100,9 +105,9 @@ def _kernel(
         chunk, part = task // parts, task % parts
         for block in range(blocks[chunk], blocks[chunk + 1]):
             for i in range(len(units) * part // parts, len(units) * (part + 1) // parts):
-                shape, r, length, a_at, b_at, at, columns = units[i]
+                shape, r, length, a_at, point, b_at, at, columns = units[i]
                 correlate_tile(
-                    tile, shape, a, a_rows, a_at, a_step, b, b_rows, b_at, b_step,
+                    tile, shape, a, a_rows, a_at, a_step, points, point, b, b_rows, b_at, b_step,
                     bounds[r, block], bounds[r, block + 1], length,
                     apart, chunk * size + at, point_step, columns,
                 )  # fmt: skip
@@ -113,7 +118,6 @@ def _kernel(
                 for chunk in range(1, chunks):
                     total += apart[chunk * size + j]
                 sums[j] = total
-    set_parallel_chunksize(before)
 
 
 def _bias_kernel(tasks, gy, sums):
@@ -151,27 +155,28 @@ def _channels(
         valid.append(inside)
         a_rows.append((pixel_rows * q * filters)[inside])
         b_rows.append(((image * height + read) * width * channels)[inside])
-    points = _exact(filters // groups, tile.points)
+    tiles = partition(filters // groups, tile.points)
     units = []
     for r, s, group in np.ndindex(*kernel, groups):
         first = s * dilation[1] - before[1]
         begin = max(0, -(first // stride[1]))
         end = max(begin, min(q, (width - 1 - first) // stride[1] + 1))
         for column, columns, wide in _panels(tile, itemsize, depth):
-            for k, rank in points:
-                k += group * filters // groups  # noqa: PLW2901
+            for point, rank in tiles:
+                k = group * (filters // groups) + point
                 units.append((
-                    rank + wide, r, end - begin, begin * filters + k,
+                    rank + wide, r, end - begin, begin * filters + k, 0,
                     (first + begin * stride[1]) * channels + group * depth + column,
                     (k * taps + r * kernel[1] + s) * depth + column, columns,
                 ))  # fmt: skip
     steps = (filters, stride[1] * channels, taps * depth)
     weights = filters * taps * depth
-    return _products(units, a_rows, b_rows, valid, q, weights, (channels + filters), steps)
+    points = np.arange(tile.points[0])
+    return _products(units, points, a_rows, b_rows, valid, q, weights, channels + filters, steps)
 
 
 @functools.lru_cache(maxsize=256)
-def _rows(
+def _points(
     tile: Tile,
     itemsize: int,
     large: tuple[int, ...],
@@ -185,28 +190,24 @@ def _rows(
     n, p, q, filters = small
     pixel_rows = np.arange(n * p)
     image, row = pixel_rows // p, pixel_rows % p
-    a_rows = [
-        (image * height + row * stride[0] + r * dilation[0]) * width * channels
-        for r in range(kernel[0])
+    a_rows = [(image * height + row * stride[0]) * width * channels]
+    b_rows = [pixel_rows * q * filters]
+    valid = [np.ones(len(pixel_rows), bool)]
+    r, t, c = np.ogrid[: kernel[0], : kernel[1], :channels]
+    points = ((r * dilation[0] * width + t * dilation[1]) * channels + c).ravel()
+    units = [
+        (rank + wide, 0, q, 0, point, column, point * filters + column, columns)
+        for column, columns, wide in _panels(tile, itemsize, filters)
+        for point, rank in partition(len(points), tile.points)
     ]
-    b_rows = [pixel_rows * q * filters] * kernel[0]
-    valid = [np.ones(len(pixel_rows), bool)] * kernel[0]
-    joined = dilation[1] == 1
-    run = channels * (kernel[1] if joined else 1)
-    units = []
-    for r, s in np.ndindex(kernel[0], 1 if joined else kernel[1]):
-        for column, columns, wide in _panels(tile, itemsize, filters):
-            for point, rank in _exact(run, tile.points):
-                at = ((r * kernel[1] + s) * channels + point) * filters + column
-                begin = s * dilation[1] * channels + point
-                units.append((rank + wide, r, q, begin, column, at, columns))
     steps = (stride[1] * channels, filters, filters)
-    weights = filters * channels * kernel[0] * kernel[1]
-    return _products(units, a_rows, b_rows, valid, q, weights, (channels + filters), steps)
+    weights = filters * len(points)
+    return _products(units, points, a_rows, b_rows, valid, q, weights, channels + filters, steps)
 
 
 def _products(
     units: list[tuple[int, ...]],
+    points: Array,
     a_rows: list[Array],
     b_rows: list[Array],
     valid: list[Array],
@@ -220,14 +221,15 @@ def _products(
     some = max(1, PIXELS // length)
     edges = np.minimum(np.arange(0, rows + some, some), rows)
     count = len(edges) - 1
-    # Reading all pixels anew for each part costs more than adding up the weights of each chunk.
-    chunks = min(TASKS, count) if rows * length * pixel > 2 * weights else 1
+    # Each part reads its chunk's pixels anew; each chunk adds a set of weights to write and read.
+    chunks = max(1, min(TASKS, count, rows * length * pixel // weights))
     starts = np.cumsum([0, *(len(each) for each in a_rows)])
     bounds = [
         starts[r] + np.concatenate([[0], np.cumsum(each)])[edges] for r, each in enumerate(valid)
     ]
     return Products(
         units=np.array(units, np.int64),
+        points=points.astype(np.int64),
         a_rows=np.concatenate(a_rows).astype(np.int64),
         b_rows=np.concatenate(b_rows).astype(np.int64),
         bounds=np.array(bounds, np.int64),
@@ -250,7 +252,7 @@ def _panels(tile: Tile, itemsize: int, columns: int) -> list[tuple[int, int, int
     return panels
 
 
-def _exact(count: int, sizes: tuple[int, ...]) -> list[tuple[int, int]]:
+def partition(count: int, sizes: tuple[int, ...]) -> list[tuple[int, int]]:
     """Tiles that cover `count` points once, and most cheaply: (first point, rank in `sizes`).
 
     A tile costs its points, but not less than the few that hide the latency of a sum.
