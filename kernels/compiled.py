@@ -11,7 +11,7 @@ from collections.abc import Callable
 from types import FunctionType
 from typing import Any
 
-from numba import njit
+from numba import njit, parallel_chunksize
 
 from kernels.threads import most_threads, numba_threads
 
@@ -24,7 +24,11 @@ class Kernel:
     infinity or NaN.
     """
 
-    def __init__(self, source: FunctionType, fastmath: frozenset[str] = frozenset()) -> None:
+    def __init__(
+        self, source: FunctionType, fastmath: frozenset[str] = frozenset(), *, chunk: int = 0
+    ) -> None:
+        """`chunk`: how many tasks a thread takes at a time; 0 for an equal share of them."""
+        self._chunk = chunk
         options: dict[str, Any] = {"cache": True, "nogil": True, "error_model": "numpy"}
         if fastmath:
             options["fastmath"] = set(fastmath)
@@ -40,7 +44,8 @@ class Kernel:
         if alone or not threaded or threads == 1:
             self._serial(tasks, *arguments)
             return
-        with numba_threads(threads):
+        # The threads first: asked for its chunks, Numba would start on a layer of its own choice.
+        with numba_threads(threads), parallel_chunksize(self._chunk):
             self._parallel(tasks, *arguments)
 
 

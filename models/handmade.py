@@ -1,9 +1,9 @@
 """A torch CNN that runs on the operators of `kernels` instead of torch's own.
 
-The network is traced by torch.fx, its batch norms are folded into the convolutions before them, and
-each remaining node becomes one step on NumPy arrays in channels-last memory: an operator by hand
-(`models.layers` says which), or a rearrangement. Between the images that go in and the logits that
-come out no tensor is made.
+The network is traced by torch.fx, batch norms and relus are folded into the convolutions before
+them, and each remaining node becomes one step on NumPy arrays in channels-last memory: an operator
+by hand (`models.layers` says which), or a rearrangement. Between the images that go in and the
+logits that come out no tensor is made.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from models.errors import InputError, first_line
-from models.layers import Operators, is_in_place, step_of
+from models.layers import ConvolutionRelu, Operators, is_in_place, step_of
 
 Step = Callable[..., Any]
 
@@ -28,12 +28,9 @@ class Handmade:
     It holds copies of the weights as they were when it was made, and has no gradients.
     """
 
-    def __init__(
-        self, module: nn.Module, implementation: str, threads: int | None, *, fold: bool = True
-    ) -> None:
+    def __init__(self, module: nn.Module, implementation: str, threads: int | None) -> None:
         graph_module = _traced(module)
-        if fold:
-            _fold_batch_norms(graph_module)
+        _fold(graph_module)
         operators = Operators(implementation, threads)
         self._steps = [
             (node, step_of(node, graph_module, operators))
@@ -84,25 +81,29 @@ def _traced(module: nn.Module) -> fx.GraphModule:
         ) from error
 
 
-def _fold_batch_norms(traced: fx.GraphModule) -> None:
-    """Let each convolution do the scaling and shifting of the batch norm after it."""
-    layers = dict(traced.named_modules())
-    calls = [node.target for node in traced.graph.nodes if node.op == "call_module"]
-    for node in list(traced.graph.nodes):
-        before = node.args[0] if node.args else None
-        if not (isinstance(before, fx.Node) and node.op == before.op == "call_module"):
-            continue
-        norm, convolution = layers[node.target], layers[before.target]
-        if not (isinstance(norm, nn.BatchNorm2d) and isinstance(convolution, nn.Conv2d)):
-            continue
-        shared = len(before.users) > 1 or calls.count(before.target) > 1
-        if shared or not norm.track_running_stats:
-            continue
-        folded = fuse_conv_bn_eval(convolution, norm)
-        layers[before.target] = folded
-        traced.set_submodule(before.target, folded)
-        node.replace_all_uses_with(before)
-        traced.graph.erase_node(node)
+def _fold(traced: fx.GraphModule) -> None:
+    """Let each convolution also do the batch norm after it, and then the relu."""
+    for wanted, fold in ((nn.BatchNorm2d, _with_batch_norm), (nn.ReLU, ConvolutionRelu)):
+        layers = dict(traced.named_modules())
+        calls = [node.target for node in traced.graph.nodes if node.op == "call_module"]
+        for node in list(traced.graph.nodes):
+            before = node.args[0] if node.args else None
+            if not (isinstance(before, fx.Node) and node.op == before.op == "call_module"):
+                continue
+            after, convolution = layers[node.target], layers[before.target]
+            if not (isinstance(after, wanted) and isinstance(convolution, nn.Conv2d)):
+                continue
+            shared = len(before.users) > 1 or calls.count(before.target) > 1
+            folded = None if shared else fold(convolution, after)
+            if folded is not None:
+                traced.set_submodule(before.target, folded)
+                node.replace_all_uses_with(before)
+                traced.graph.erase_node(node)
+
+
+def _with_batch_norm(convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> nn.Conv2d | None:
+    """One that does both; None for a norm by the batch's own statistics."""
+    return fuse_conv_bn_eval(convolution, norm) if norm.track_running_stats else None
 
 
 def _ends(traced: fx.GraphModule) -> tuple[fx.Node, fx.Node]:

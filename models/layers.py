@@ -77,7 +77,7 @@ def step_of(node: fx.Node, traced: fx.GraphModule, operators: Operators) -> Step
             return make(operators)
         name = getattr(node.target, "__name__", node.target)
         refused = f"{'method' if node.op == 'call_method' else 'function'} {name} ({node.name})"
-    supported = ", ".join(layer.__name__ for layer in LAYERS)
+    supported = ", ".join(layer.__name__ for layer in LAYERS if layer is not ConvolutionRelu)
     raise InputError(
         f"on_kernels: the {refused} has no operator by hand; layers that do: {supported}"
     )
@@ -97,7 +97,7 @@ def _array(tensor: Tensor) -> Any:
     return tensor.detach().numpy().copy(order="K")
 
 
-def _conv2d(layer: nn.Conv2d, operators: Operators) -> Step:
+def _conv2d(layer: nn.Conv2d, operators: Operators, *, relu: bool = False) -> Step:
     if layer.padding_mode != "zeros":
         raise InputError(
             f"on_kernels: a Conv2d with padding_mode={layer.padding_mode!r} has no operator by "
@@ -107,7 +107,7 @@ def _conv2d(layer: nn.Conv2d, operators: Operators) -> Step:
     weight = _array(layer.weight.detach().contiguous(memory_format=torch.channels_last))
     bias = None if layer.bias is None else _array(layer.bias)
     rest = (layer.stride, layer.padding, layer.dilation, layer.groups)
-    return lambda x: forward(x, weight, bias, *rest)
+    return lambda x: forward(x, weight, bias, *rest, relu=relu)
 
 
 def _linear(layer: nn.Linear, operators: Operators) -> Step:
@@ -161,8 +161,13 @@ def _concatenated(arrays: Any, dim: int = 0) -> Any:
     return np.concatenate(arrays, dim)
 
 
+class ConvolutionRelu(nn.Sequential):
+    """A convolution and the relu that alone takes its result: one pass over memory for both."""
+
+
 LAYERS: dict[type[nn.Module], Callable[[Any, Operators], Step]] = {
     nn.Conv2d: _conv2d,
+    ConvolutionRelu: lambda layer, operators: _conv2d(layer[0], operators, relu=True),
     nn.Linear: _linear,
     nn.BatchNorm2d: _batch_norm,
     nn.MaxPool2d: _max_pool2d,

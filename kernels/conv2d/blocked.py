@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
-
 import numpy as np
-from numba import njit, parallel_chunksize, prange
+from numba import njit, prange
 
 from kernels.arrays import Array
 from kernels.compiled import Kernel
@@ -49,13 +47,11 @@ def convolve(
     shared = g.copies and g.split > 1
     copied = np.empty(parts * g.scratch if shared else 0, x.dtype)
     least = x.dtype.type(0 if relu else -np.inf)
-    # With chunks of one task, whoever is free takes the next.
-    with parallel_chunksize(1) if threaded else nullcontext():
-        _KERNEL(
-            threaded, threads, parts * g.split, tile, g, x, copied, weight, rows, packed, start,
-            least, y, plan.blocks, plan.origins, plan.places, plan.runs, plan.coverings,
-            plan.lengths,
-        )  # fmt: skip
+    _KERNEL(
+        threaded, threads, parts * g.split, tile, g, x, copied, weight, rows, packed, start,
+        least, y, plan.blocks, plan.origins, plan.places, plan.runs, plan.coverings,
+        plan.lengths,
+    )  # fmt: skip
 
 
 def _kernel(
@@ -121,4 +117,4 @@ def _aligned(size, like):
     return room[first : first + size]
 
 
-_KERNEL = Kernel(_kernel)
+_KERNEL = Kernel(_kernel, chunk=1)  # whoever is free takes the next task

@@ -29,6 +29,8 @@ from kernels.simd import Tile, host_tile
 class Direct:
     """conv2d by tiles of pixels and filters; `tile` is the host's unless it is given."""
 
+    fuses_relu = True
+
     def __init__(self, *, threaded: bool, tile: Tile | None = None) -> None:
         self.threaded = threaded
         self._tile = tile
@@ -45,7 +47,7 @@ class Direct:
         """Fill `output` [N, K, P, Q]."""
         y = output.transpose(0, 2, 3, 1)
         target = y if y.flags.c_contiguous else np.empty(y.shape, y.dtype)
-        forward(self._tile or host_tile(), call, target, threaded=self.threaded, threads=threads)
+        _forward(self._tile or host_tile(), call, target, threaded=self.threaded, threads=threads)
         if target is not y:
             y[...] = target
 
@@ -78,20 +80,12 @@ class Direct:
             bias_gradient(gy, grads.bias, **run)
 
 
-def forward(
-    tile: Tile,
-    call: Call,
-    y: Array,
-    *,
-    threaded: bool,
-    threads: int | None = None,
-    relu: bool = False,
-) -> None:
-    """Fill contiguous `y` [N, P, Q, K]; with `relu`, what is negative becomes 0."""
+def _forward(tile: Tile, call: Call, y: Array, *, threaded: bool, threads: int | None) -> None:
+    """Fill contiguous `y` [N, P, Q, K]."""
     x = nhwc(call.input)
     if depthwise.fits(call):
         depthwise.forward(call, x, y, threaded=threaded, threads=threads)
-        if relu:
+        if call.relu:
             np.maximum(y, 0, out=y)
         return
     plan = _forward_plan(
@@ -104,7 +98,7 @@ def forward(
     rows = _rows(call.weight.shape, channels_last, plan.geometry.panel)
     convolve(
         tile, plan, x.reshape(-1), weight.reshape(-1), rows, call.bias, y.reshape(-1),
-        threaded=threaded, threads=threads, relu=relu,
+        threaded=threaded, threads=threads, relu=call.relu,
     )  # fmt: skip
 
 

@@ -21,6 +21,7 @@ class Loops:
     """conv2d as its definition reads."""
 
     threaded = False
+    fuses_relu = False
 
     def unavailable_reason(self) -> str | None:
         """None: Numba runs wherever this package does."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
+
+import numpy as np
 
 from kernels.arrays import Array, empty, float_array, integer, is_channels_last, pair
 from kernels.operator import Algorithm, Operator
@@ -34,6 +36,8 @@ class Call:
     channels_last: bool
     """Whether output and gradients lie in channels-last memory."""
     batched: bool
+    relu: bool = False
+    """Whether what is negative becomes 0 on its way out."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,9 @@ class Conv2dAlgorithm(Algorithm, Protocol):
     It fills the room that it is given and returns None, or leaves it and returns its own results,
     of the same shapes and in the same memory order.
     """
+
+    fuses_relu: bool
+    """Whether it sees to `Call.relu` itself."""
 
     def unsupported(self, call: Call) -> str | None:
         """Why it does not do this call, or None."""
@@ -76,18 +83,24 @@ class Conv2d(Operator[Conv2dAlgorithm]):
         padding: Padding = 0,
         dilation: Pair = 1,
         groups: int = 1,
+        *,
+        relu: bool = False,
     ) -> Array:
         """[N, C, H, W] or [C, H, W] -> [N, K, P, Q] or [K, P, Q]; weight [K, C / groups, R, S].
 
         P = (H + 2 padding - dilation (R - 1) - 1) / stride + 1, rounded down; Q alike. Without
-        channels to come in none go out (K = 0), as in torch. Raises TypeError, ValueError, and
-        NotImplementedError for what this algorithm does not do.
+        channels to come in none go out (K = 0), as in torch. With `relu`, which torch has not, what
+        is negative becomes 0: one pass over memory less than by the operator `relu`. Raises
+        TypeError, ValueError, and NotImplementedError for what this algorithm does not do.
         """
         call = self._checked(input, weight, bias, stride, padding, dilation, groups)
+        call = replace(call, relu=True) if relu else call
         output = empty(call.shape, call.input.dtype, channels_last=call.channels_last)
         if output.size:
             own = self._algorithm.forward(call, output, self._threads)
             output = output if own is None else own
+            if relu and not self._algorithm.fuses_relu:
+                np.maximum(output, 0, out=output)
         return output if call.batched else output[0]
 
     def backward(

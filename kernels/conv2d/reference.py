@@ -16,6 +16,7 @@ class Reference:
     """torch.conv2d and torch's own backward."""
 
     threaded = True
+    fuses_relu = False
 
     def unavailable_reason(self) -> str | None:
         """Why PyTorch cannot be used, or None."""

@@ -10,11 +10,10 @@ on shapes alone and are added in their order: threads change no bit.
 from __future__ import annotations
 
 import functools
-from contextlib import nullcontext
 from typing import NamedTuple
 
 import numpy as np
-from numba import parallel_chunksize, prange
+from numba import prange
 
 from kernels.arrays import Array
 from kernels.compiled import Kernel
@@ -85,12 +84,10 @@ def _run(
 ) -> None:  # fmt: skip
     chunks = len(products.blocks) - 1
     apart = sums.reshape(1, -1) if chunks == 1 else np.empty((chunks, sums.size), sums.dtype)
-    # With chunks of one task, whoever is free takes the next.
-    with parallel_chunksize(1) if threaded else nullcontext():
-        _KERNEL(
-            threaded, threads, chunks * products.parts, tile, a.reshape(-1), b.reshape(-1),
-            apart.reshape(-1), sums.reshape(-1), *products,
-        )  # fmt: skip
+    _KERNEL(
+        threaded, threads, chunks * products.parts, tile, a.reshape(-1), b.reshape(-1),
+        apart.reshape(-1), sums.reshape(-1), *products,
+    )  # fmt: skip
 
 
 def _kernel(
@@ -127,7 +124,7 @@ def _bias_kernel(tasks, gy, sums):
                 sums[task, k] += gy[m, k]
 
 
-_KERNEL = Kernel(_kernel)
+_KERNEL = Kernel(_kernel, chunk=1)  # whoever is free takes the next task
 _BIAS = Kernel(_bias_kernel)
 
 

@@ -21,6 +21,7 @@ class Windows:
     """conv2d as matrix products over sliding windows."""
 
     threaded = False
+    fuses_relu = False
 
     def unavailable_reason(self) -> str | None:
         """None: NumPy is always there."""
