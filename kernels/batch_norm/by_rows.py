@@ -274,5 +274,5 @@ inference_gradients = Kernel(_inference_gradients_source)
 
 
 def tasks(shape: tuple[int, ...]) -> int:
-    """One for each block."""
-    return max(1, shape[0] * shape[1] // BLOCK)
+    """One for each block; every block has a row, for it has a mean."""
+    return min(shape[0], max(1, shape[0] * shape[1] // BLOCK))

@@ -2,6 +2,9 @@
 
 They write into the caller's memory forward, and return their own backward. The gradients need the
 batch's mean and deviation, which autograd has from the forward pass: they are computed anew here.
+
+What is neither contiguous nor channels-last is copied before training: torch 2.15's own function
+that writes into given memory leaves the mean of such an input uninitialised.
 """
 
 from __future__ import annotations
@@ -26,15 +29,18 @@ class Reference:
 
         arrays = (call.input, call.weight, call.bias, call.running_mean, call.running_var)
         with torch_threads(threads):
-            tensors = [None if array is None else tensor(array) for array in arrays]
+            x, *rest = [None if array is None else tensor(array) for array in arrays]
+            if call.training and not call.channels_last:
+                x = x.contiguous()
             torch.ops.aten.native_batch_norm.out(
-                *tensors,
+                x,
+                *rest,
                 call.training,
                 call.momentum,
                 call.eps,
                 out=tensor(output),
-                save_mean=torch.empty(0, dtype=tensors[0].dtype),
-                save_invstd=torch.empty(0, dtype=tensors[0].dtype),
+                save_mean=torch.empty(0, dtype=x.dtype),
+                save_invstd=torch.empty(0, dtype=x.dtype),
             )
 
     def backward(

@@ -24,7 +24,7 @@ class Reductions:
         if not call.input.size:
             reduce(call, np.zeros(n * inner, output.dtype), output)
             return
-        with np.errstate(invalid="ignore", under="ignore"):
+        with np.errstate(all="ignore"):
             logarithms = _log_softmax(call)
             if call.weight is not None:
                 logarithms *= call.weight[:, None]
@@ -67,7 +67,7 @@ class Reductions:
             shares = call.target.reshape(call.shape) * own + spread
         if call.weight is not None:
             shares *= call.weight[:, None]
-        with np.errstate(invalid="ignore", under="ignore", over="ignore"):
+        with np.errstate(all="ignore"):
             np.exp(_log_softmax(call), out=result)
             result *= shares.sum(1, keepdims=True)
             result -= shares

@@ -44,6 +44,9 @@ PACKED_BYTES = 1 << 17
 PACKED_ROWS = 140
 """Rows of a task at most: whole tiles, and enough of them to outweigh the packing."""
 
+PACKED_TASKS = 8
+"""At least, where there are so many panels."""
+
 GRAIN = 1 << 18
 """Products from which on a second thread is worth its start."""
 
@@ -121,8 +124,10 @@ class Direct:
         shapes = outer_shapes(tile)
         panel = tile.panel(y.dtype)
         group = PACKED_BYTES // y.itemsize // min(depth, PACKED_DEPTH) // panel * panel
-        group = min(max(group, panel), -(-columns // panel) * panel)
         parts = -(-rows // PACKED_ROWS)
+        # Columns too few for the groups' size are shared out, so that there are tasks enough.
+        share = -(-columns // panel * parts // PACKED_TASKS) * panel
+        group = max(min(group, share), panel)
         part = -(-rows // parts // shapes[0, 0]) * shapes[0, 0]
         tasks = -(-columns // group) * -(-rows // part)
         threaded = self._worth(rows * columns * depth)

@@ -84,8 +84,9 @@ def _axis_places(call: Call, axis: int, windows: Axis) -> Iterator[tuple[slice, 
     """For each place: the windows p for which it lies inside, and all those indices."""
     window = call.window
     stride, padding, dilation = window.stride[axis], window.padding[axis], window.dilation[axis]
+    above = -((stride * (windows.outputs - 1) - padding) // dilation)
     inside = (windows.size - 1 + padding) // dilation + 1
-    for r in range(min(window.kernel[axis], inside)):
+    for r in range(max(0, above), min(window.kernel[axis], inside)):
         offset = r * dilation - padding
         first = max(0, -(offset // stride))
         end = min(windows.outputs, -((offset - windows.size) // stride))
