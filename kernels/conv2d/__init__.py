@@ -5,6 +5,7 @@ from kernels.conv2d.loops import Loops
 from kernels.conv2d.operator import Conv2d
 from kernels.conv2d.reference import Reference
 from kernels.conv2d.windows import Windows
+from kernels.conv2d.winograd import Winograd
 from kernels.operator import Entry
 
 CONV2D = Entry(
@@ -14,6 +15,7 @@ CONV2D = Entry(
         "numpy": Windows(),
         "numba": Direct(threaded=False),
         "numba_threads": Direct(threaded=True),
+        "winograd": Winograd(),
         "torch": Reference(),
     },
 )

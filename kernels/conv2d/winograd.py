@@ -1,52 +1,54 @@
 """Winograd's convolution F(2x2, 3x3): 16 products for 2 x 2 outputs where the definition takes 36.
 
 Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks", CVPR 2016. 3 x 3 kernels with
-stride 1, dilation 1 and one group; any padding. The gradients are of the same kind: the input's is
-such a convolution of the output's with turned weights, the weight's the transposed algorithm.
+stride 1, dilation 1 and one group; any padding. Its gradients are of the same kind: the input's is
+such a convolution of the output's, with turned weights, the weight's the transposed algorithm.
 
-Sums run in another order than the definition's, over differences and halves of the numbers. On
-small integers they are exact all the same. A NaN or an infinity makes every output of the tiles
-that read it NaN or infinite, up to two rows and columns further than the definition does, and
-where the definition has an infinity there may be a NaN; a tile whose 4 x 4 pixels and whose weights
-are finite stays as it is.
+Sums run over differences and halves of the numbers, in another order than the definition's; on
+small integers they are exact all the same. Tiles of 2 x 2 outputs start at even rows and columns,
+each of 4 x 4 pixels. A NaN or an infinity among these, or in a filter, may reach all outputs of the
+tile, or of the filter, and be NaN where the definition has an infinity. What the definition makes
+NaN or infinite is one of both here, and tiles and filters without any keep their numbers.
 """
 
 from __future__ import annotations
 
 import itertools
-import math
 
 import numpy as np
 from numpy.typing import DTypeLike
 
 from kernels.arrays import Array, nhwc
 from kernels.conv2d.operator import Call, Gradients
-from kernels.conv2d.winograd_blocks import (
-    STRIP,
-    convolve_blocks,
-    correlate_blocks,
-    make_layout,
-    make_shape,
-)
-from kernels.conv2d.winograd_transforms import PLANES
+from kernels.conv2d.winograd_blocks import convolve_blocks, correlate_blocks
+from kernels.conv2d.winograd_shape import make_layout, make_shape
 from kernels.simd import Tile, aligned_empty, host_tile
 from kernels.threads import numba_threads
 
-BLOCK_BYTES = 1 << 19
-"""How large a block of transformed pixels may be, so that a core's second cache keeps it."""
+BLOCK_BYTES = 1 << 18
+"""How large a block of transformed pixels is: with its products it stays in a core's L2 cache."""
 DEPTH = 128
+"""How many channels of a panel's weights are transformed at a time: they, too, stay there."""
 SPAN_BYTES = 1 << 24
-"""The same for all blocks between which the weight's gradient waits for all threads."""
+"""How much of the blocks the weight's gradient keeps before all threads wait for each other."""
 
 
 class Winograd:
-    """conv2d by F(2x2, 3x3)."""
+    """conv2d by F(2x2, 3x3); other sizes of blocks than the defaults are for tests."""
 
     threaded = True
+    fuses_relu = False
 
-    def __init__(self, tile: Tile | None = None, block_bytes: int = BLOCK_BYTES) -> None:
+    def __init__(
+        self,
+        tile: Tile | None = None,
+        block_bytes: int = BLOCK_BYTES,
+        depth: int = DEPTH,
+        span_bytes: int = SPAN_BYTES,
+    ) -> None:
         self._tile = tile
-        self._block_bytes = block_bytes
+        self._sizes = block_bytes, depth
+        self._span_bytes = span_bytes
 
     def unavailable_reason(self) -> str | None:
         """None: LLVM compiles the transforms for any CPU."""
@@ -55,14 +57,14 @@ class Winograd:
     def unsupported(self, call: Call) -> str | None:
         """Why it does not do this call, or None."""
         kernel = call.weight.shape[2:]
-        for name, allowed, given in (
-            ("a 3 x 3 kernel", (3, 3), kernel),
-            ("stride 1", (1, 1), call.stride),
-            ("dilation 1", (1, 1), call.dilation),
-            ("groups 1", 1, call.groups),
-        ):
-            if given != allowed:
-                return f"winograd is for {name}, got {given}"
+        if kernel != (3, 3):
+            return f"winograd does 3 x 3 kernels alone, got {kernel[0]} x {kernel[1]}"
+        if call.stride != (1, 1):
+            return f"winograd does stride 1 alone, got {call.stride}"
+        if call.dilation != (1, 1):
+            return f"winograd does dilation 1 alone, got {call.dilation}"
+        if call.groups != 1:
+            return f"winograd does one group alone, got {call.groups}"
         return None
 
     def forward(self, call: Call, output: Array, threads: int | None) -> None:
@@ -81,7 +83,7 @@ class Winograd:
         if grads.weight is not None:
             self._correlate(call.input, grad_output, call.before, grads.weight, threads)
         if grads.bias is not None:
-            nhwc(grad_output).reshape(-1, grads.bias.size).sum(axis=0, out=grads.bias)
+            grad_output.sum(axis=(0, 2, 3), out=grads.bias)
 
     def _convolve(
         self,
@@ -94,9 +96,12 @@ class Winograd:
         *,
         turned: bool = False,
     ) -> None:
-        """Fill `output` from `images`; `turned` swaps the weight's filters and channels, too."""
+        """Fill `output`; `turned` turns the weight by 180 degrees and swaps its K and C.
+
+        `before` zeros are above and to the left; a negative number is so much cut off.
+        """
         tile, dtype = self._tile or host_tile(), output.dtype
-        shape = make_shape(tile, images, output, before, self._block_bytes, DEPTH)
+        shape = make_shape(tile, images, output, before, *self._sizes)
         x = _whole_vectors(images, shape.x_channels)
         last = output.transpose(0, 2, 3, 1)
         direct = last.flags.c_contiguous and shape.filters == shape.y_channels
@@ -104,18 +109,17 @@ class Winograd:
         start = np.zeros(shape.panels * shape.panel, dtype)
         if bias is not None:
             start[: bias.size] = bias
-        by_panels = shape.tiles < shape.filters
         with numba_threads(threads) as workers:
             v, u, m, g = _rooms(
                 dtype,
-                (shape.blocks if by_panels else workers, PLANES * shape.v_plane),
-                (workers if by_panels else shape.panels, PLANES * shape.u_plane),
-                (workers, shape.blocks if by_panels else 1, PLANES * shape.m_plane),
-                (workers, (STRIP + 1) * 9 * shape.lanes**2),
+                shape.v_size * (shape.blocks if shape.by_panels else workers),
+                shape.u_size * (workers if shape.by_panels else shape.panels),
+                shape.m_size * (shape.blocks if shape.by_panels else 1) * workers,
+                shape.g_size * workers,
             )
             convolve_blocks(
                 tile, shape, x.reshape(-1), *make_layout(weight, shape.lanes), turned, start,
-                y.reshape(-1), v, u, m, g, by_panels, workers,
+                y.reshape(-1), v, u, m, g, workers,
             )  # fmt: skip
         if not direct:
             last[...] = y[..., : shape.filters]
@@ -130,20 +134,20 @@ class Winograd:
     ) -> None:
         """Fill `grad_weight` [K, C, 3, 3]."""
         tile, dtype = self._tile or host_tile(), grad_weight.dtype
-        shape = make_shape(tile, images, grad_output, before, self._block_bytes, DEPTH)
+        shape = make_shape(tile, images, grad_output, before, *self._sizes)
         x = _whole_vectors(images, shape.x_channels)
         dy = _whole_vectors(grad_output, shape.y_channels)
         whole = (shape.y_channels, shape.x_channels, 3, 3)
         dw = grad_weight if grad_weight.shape == whole else np.empty(whole, dtype)
-        block = PLANES * (shape.v_plane + shape.panels * shape.m_plane)
-        span = min(shape.blocks, max(1, SPAN_BYTES // (block * dtype.itemsize)))
+        block = shape.v_size + shape.panels * shape.m_size
+        span = min(shape.blocks, max(1, self._span_bytes // (block * dtype.itemsize)))
         with numba_threads(threads) as workers:
             v, d, du, g = _rooms(
                 dtype,
-                (span, PLANES * shape.v_plane),
-                (span, shape.panels, PLANES * shape.m_plane),
-                (shape.panels, PLANES * shape.du_plane),
-                (workers, 9 * shape.lanes**2),
+                shape.v_size * span,
+                shape.m_size * span * shape.panels,
+                shape.du_size * shape.panels,
+                shape.g_size * workers,
             )
             du.fill(0)
             correlate_blocks(
@@ -155,7 +159,7 @@ class Winograd:
 
 
 def _whole_vectors(images: Array, channels: int) -> Array:
-    """[N, C, H, W] -> C-contiguous [N, H, W, channels], zero behind the last; a view if it can be."""
+    """[N, C, H, W] -> C-contiguous [N, H, W, channels], zero behind the last; not always a copy."""
     n, given, height, width = images.shape
     if given == channels:
         return nhwc(images)
@@ -164,12 +168,8 @@ def _whole_vectors(images: Array, channels: int) -> Array:
     return padded
 
 
-def _rooms(dtype: DTypeLike, *shapes: tuple[int, ...]) -> list[Array]:
+def _rooms(dtype: DTypeLike, *sizes: int) -> list[Array]:
     """Uninitialised arrays out of one allocation, which the C library keeps for the next call."""
-    sizes = [math.prod(shape) for shape in shapes]
     room = aligned_empty(sum(sizes), dtype)
     ends = itertools.accumulate(sizes)
-    return [
-        room[end - size : end].reshape(shape)
-        for shape, size, end in zip(shapes, sizes, ends, strict=True)
-    ]
+    return [room[end - size : end] for size, end in zip(sizes, ends, strict=True)]

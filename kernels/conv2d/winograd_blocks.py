@@ -1,192 +1,84 @@
 """Winograd's convolution block by block, for Numba: what is transformed when, and by whom.
 
-The outputs are cut into tiles of 2 x 2, across all images; `size` tiles are a block, and so many
-filters as the register tile spans are a panel. A block's pixels become `PLANES` matrices V [tile,
-channel], a panel's weights as many matrices U [channel, filter]; their products M [tile, filter]
-are turned into outputs while a cache still holds them.
+A block's pixels become `PLANES` matrices V [tile, channel], a panel's weights as many matrices U
+[channel, filter]; their products M [tile, filter] become outputs while a cache still holds them.
 
-    many tiles    all panels of U first; then each task takes a block, and makes its V itself
-    many filters  all blocks of V first; then each task takes a panel, and makes its U itself
+    tasks are blocks  all of U is made first; each task makes its block's V
+    tasks are panels  all of V is made first; each task makes its panel's U, some channels at a time
 
-so that the larger of both never leaves a core's cache. Tasks are dealt out to `workers`, each with
-scratch memory of its own. No sum depends on the blocks or the workers.
+so that the larger of both goes through a core's cache once. Tasks are dealt out to `workers`, each
+with scratch memory of its own; no sum depends on the number of these, or on how blocks are cut.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 from numba import njit, prange
 
-from kernels.arrays import Array
+from kernels.conv2d.winograd_products import multiply_columns, multiply_rows, prefetch
+from kernels.conv2d.winograd_shape import PLANES, STRIP
 from kernels.conv2d.winograd_transforms import (
-    PLANES,
-    multiply_columns,
-    multiply_rows,
     transform_gradient,
     transform_input,
     transform_output,
     transform_products,
     transform_weights,
 )
-from kernels.simd import Tile
 from kernels.tiles import transpose_block
 
 PIECE = 8
 """How many tiles of a block one task transforms where blocks are few."""
-STRIP = 2
-"""How many vectors of channels are read at a time: a line of the cache and the one beside it."""
-
-
-class Shape(NamedTuple):
-    """One convolution's numbers; channels and filters are counted in whole vectors where padded."""
-
-    lanes: int
-    panel: int
-    rows: int
-    """The most tiles that are multiplied at a time."""
-    height: int
-    width: int
-    p: int
-    q: int
-    top: int
-    left: int
-    down: int
-    across: int
-    tiles: int
-    size: int
-    blocks: int
-    channels: int
-    filters: int
-    x_channels: int
-    y_channels: int
-    panels: int
-    v_plane: int
-    depth: int
-    u_plane: int
-    du_plane: int
-    m_plane: int
-
-
-def make_shape(
-    tile: Tile, images: Array, output: Array, before: tuple[int, int], block_bytes: int, depth: int
-) -> Shape:
-    """The numbers for [N, C, H, W] and [N, K, P, Q], with V's blocks of about `block_bytes`."""
-    lanes, panel = tile.lanes(images.dtype), tile.panel(images.dtype)
-    n, channels, height, width = images.shape
-    _, filters, p, q = output.shape
-    x_channels, y_channels = _up(channels, lanes) * lanes, _up(filters, lanes) * lanes
-    down, across = _up(p, 2), _up(q, 2)
-    tiles = n * down * across
-    by_panels = tiles < filters
-    most = max(tile.points[0], 0 if by_panels else block_bytes // (PLANES * x_channels * images.itemsize))
-    depth = min(x_channels, depth) if by_panels else x_channels
-    blocks = _up(tiles, most)
-    size = _up(tiles, blocks)
-    # Planes that are apart by a power of two would fall on the same few lines of a cache.
-    apart = 64 // images.itemsize
-    return Shape(
-        lanes=lanes,
-        panel=panel,
-        rows=tile.points[0],
-        height=height,
-        width=width,
-        p=p,
-        q=q,
-        top=before[0],
-        left=before[1],
-        down=down,
-        across=across,
-        tiles=tiles,
-        size=size,
-        blocks=_up(tiles, size),
-        channels=channels,
-        filters=filters,
-        x_channels=x_channels,
-        y_channels=y_channels,
-        panels=_up(filters, panel),
-        v_plane=x_channels * size + apart,
-        depth=depth,
-        u_plane=depth * panel + apart,
-        du_plane=x_channels * panel + apart,
-        m_plane=panel * size + apart,
-    )
-
-
-class Layout(NamedTuple):
-    """Where the weights of a block of lanes x lanes filters and channels lie: as 9 blocks b of rows
-
-        start of block b = k k_step + c c_step + b block_step
-
-    whose next filter is `k_step` further, and whose lanes columns are channels of one tap where
-    memory is channels-last, and (channel, tap) where it is contiguous.
-    """
-
-    k_step: int
-    c_step: int
-    block_step: int
-    g_channel: int
-    """The columns' places when all blocks are transposed one behind the other: a channel's step."""
-    g_tap: int
-    """And a tap's."""
-
-
-def make_layout(weight: Array, lanes: int) -> tuple[Array, Layout, Array]:
-    """[K, C, 3, 3] -> its numbers in the order of memory (contiguous or channels-last), and where.
-
-    The last result's rows are what `transpose_block` takes as places: for a block's columns as
-    [tap, channel, filter], for lanes rows without gaps, and for rows `k_step` apart.
-    """
-    channels = weight.shape[1]
-    last = weight.transpose(0, 2, 3, 1)
-    taps_first = last.flags.c_contiguous
-    places = np.arange(9 * lanes).reshape(9, lanes) * lanes
-    columns = np.arange(9 * lanes)
-    orders = np.stack([(places if taps_first else places.T).reshape(-1), columns * lanes, columns * 9 * channels])
-    if taps_first:
-        return last.reshape(-1), Layout(9 * channels, 1, channels, lanes, lanes * lanes), orders
-    numbers = np.ascontiguousarray(weight).reshape(-1)
-    return numbers, Layout(9 * channels, 9, lanes, 9 * lanes, lanes), orders
-
-
-def _up(number: int, unit: int) -> int:
-    return -(-number // unit)
 
 
 @njit(cache=True, nogil=True, parallel=True)
 def convolve_blocks(
-    tile, shape, x, weight, layout, orders, turned, bias, y, v, u, m, g, by_panels, workers
+    tile, shape, x, weight, layout, orders, turned, bias, y, v, u, m, g, workers
 ):  # fmt: skip
     """Fill y [N, P, Q, y_channels] from x [N, H, W, x_channels], both flat.
 
-    v, u, m, g: room for the blocks of V (a worker's own, or all), the panels of U (all, or a
-    worker's own), a worker's M, and weights on their way.
+    v, u, m, g: room for V (each worker's, or each block's), for U (each panel's, or each worker's),
+    for M and for weights on their way (each worker's), all flat.
     """
     pieces = -(-shape.size // PIECE)
-    first_tasks = shape.blocks * pieces if by_panels else shape.panels
-    for worker in prange(workers):
-        for task in range(worker, first_tasks, workers):
-            if by_panels:
-                block, piece = divmod(task, pieces)
-                _input(tile, shape, x, block, piece * PIECE, PIECE, v[block])
-            else:
-                _weights(tile, shape, weight, layout, orders, turned, task, 0, u[task], g[worker])
-    tasks = shape.panels if by_panels else shape.blocks
-    for worker in prange(workers):
+    tasks = shape.blocks * pieces if shape.by_panels else shape.panels
+    for index in prange(workers):
+        worker = np.int64(index)
+        g_at = worker * shape.g_size
         for task in range(worker, tasks, workers):
-            if by_panels:
-                for c in range(0, shape.channels, shape.depth):
-                    _weights(tile, shape, weight, layout, orders, turned, task, c, u[worker], g[worker])
-                    for block in range(shape.blocks):
-                        _products(tile, shape, v[block], c, u[worker], block, m[worker, block])
-                for block in range(shape.blocks):
-                    _output(tile, shape, m[worker, block], bias, block, task, y)
+            if shape.by_panels:
+                block, piece = divmod(task, pieces)
+                _input(tile, shape, x, block, piece * PIECE, PIECE, v, block * shape.v_size)
             else:
-                _input(tile, shape, x, task, 0, shape.size, v[worker])
-                for panel in range(shape.panels):
-                    _products(tile, shape, v[worker], 0, u[panel], task, m[worker, 0])
-                    _output(tile, shape, m[worker, 0], bias, task, panel, y)
+                u_at = task * shape.u_size
+                _weights(tile, shape, weight, layout, orders, turned, task, 0, u, u_at, g, g_at)
+    for index in prange(workers):
+        worker = np.int64(index)
+        g_at = worker * shape.g_size
+        for task in range(worker, shape.panels if shape.by_panels else shape.blocks, workers):
+            if shape.by_panels:
+                first_panel, panels, first, blocks = task, 1, 0, shape.blocks
+                v_at, m_at = 0, worker * shape.blocks * shape.m_size
+            else:
+                first_panel, panels, first, blocks = 0, shape.panels, task, 1
+                v_at, m_at = worker * shape.v_size, worker * shape.m_size
+                _input(tile, shape, x, task, 0, shape.size, v, v_at)
+            for panel in range(first_panel, first_panel + panels):
+                u_at = (worker if shape.by_panels else panel) * shape.u_size
+                for c in range(0, shape.channels, shape.depth):
+                    if shape.by_panels:
+                        _weights(
+                            tile, shape, weight, layout, orders, turned, panel, c, u, u_at, g, g_at
+                        )
+                    following = shape.panels, 0
+                    if shape.ahead and not turned:
+                        last = c + shape.depth >= shape.channels
+                        following = (panel + workers, 0) if last else (panel, c + shape.depth)
+                    _products(
+                        tile, shape, v, v_at, c, u, u_at, first, blocks, m, m_at,
+                        weight, layout, following,
+                    )  # fmt: skip
+                for i in range(blocks):
+                    _output(tile, shape, m, m_at + i * shape.m_size, bias, first + i, panel, y)
 
 
 @njit(cache=True, nogil=True, parallel=True)
@@ -198,24 +90,33 @@ def correlate_blocks(tile, shape, x, dy, dw, layout, orders, span, v, d, du, g, 
     """
     for begin in range(0, shape.blocks, span):
         count = min(span, shape.blocks - begin)
-        for worker in prange(workers):
+        for index in prange(workers):
+            worker = np.int64(index)
             for task in range(worker, count, workers):
-                _input(tile, shape, x, begin + task, 0, shape.size, v[task])
+                _input(tile, shape, x, begin + task, 0, shape.size, v, task * shape.v_size)
                 for panel in range(shape.panels):
-                    _gradient(tile, shape, dy, begin + task, panel, d[task, panel])
-        for worker in prange(workers):
+                    d_at = (task * shape.panels + panel) * shape.m_size
+                    _gradient(tile, shape, dy, begin + task, panel, d, d_at)
+        for index in prange(workers):
+            worker = np.int64(index)
             for task in range(worker, shape.panels * PLANES, workers):
                 panel, plane = divmod(task, PLANES)
                 for i in range(count):
-                    _add_products(tile, shape, v[i], d[i, panel], begin + i, plane, du[panel])
-    for worker in prange(workers):
+                    d_at = (i * shape.panels + panel) * shape.m_size
+                    _add_products(
+                        tile, shape, v, i * shape.v_size, d, d_at, begin + i, plane,
+                        du, panel * shape.du_size,
+                    )  # fmt: skip
+    for index in prange(workers):
+        worker = np.int64(index)
         for panel in range(worker, shape.panels, workers):
-            _weight_gradient(tile, shape, du[panel], panel, dw, layout, orders, g[worker])
+            du_at, g_at = panel * shape.du_size, worker * shape.g_size
+            _weight_gradient(tile, shape, du, du_at, panel, dw, layout, orders, g, g_at)
 
 
 @njit(cache=True, nogil=True)
-def _weights(tile, shape, weight, layout, orders, turned, panel, c0, u, g):
-    """`depth` channels of a panel of U, from `c0` on: of the weights, or of turned ones, whose filters are the weight's channels."""
+def _weights(tile, shape, weight, layout, orders, turned, panel, c0, u, u_at, g, g_at):
+    """`depth` channels from `c0` on of a panel of U; `turned` swaps the weight's K and C, too."""
     lanes, block = shape.lanes, 9 * shape.lanes * shape.lanes
     for column in range(0, shape.panel, lanes):
         k = panel * shape.panel + column
@@ -224,30 +125,35 @@ def _weights(tile, shape, weight, layout, orders, turned, panel, c0, u, g):
             parts = range(strip, min(strip + STRIP * lanes, end), lanes)
             for b in range(9):
                 for c in parts:
-                    place = (c - strip) // lanes * block
+                    place = g_at + (c - strip) // lanes * block
                     if turned:
-                        _read(tile, shape.lanes, shape.channels, shape.filters, weight, layout, orders, b, c, k, g, place)
+                        ends = shape.channels, shape.filters
+                        _read(tile, lanes, ends, weight, layout, orders, b, c, k, g, place)
                     else:
-                        _read(tile, shape.lanes, shape.filters, shape.channels, weight, layout, orders, b, k, c, g, place)
+                        ends = shape.filters, shape.channels
+                        _read(tile, lanes, ends, weight, layout, orders, b, k, c, g, place)
             for c in parts:
-                place = (c - strip) // lanes * block
-                u_at = (c - c0) * shape.panel + column
+                place = g_at + (c - strip) // lanes * block
+                row_at = u_at + (c - c0) * shape.panel + column
                 if turned:
-                    other = STRIP * block
+                    other = g_at + STRIP * block
                     for tap in range(0, block, lanes * lanes):
                         transpose_block(tile, g, place + tap, lanes, g, other + tap, orders[1], 0)
-                    last = other + 8 * lanes * lanes
-                    transform_weights(tile, g, last, lanes, -lanes * lanes, u, u_at, shape.panel, shape.u_plane)
+                    place, tap_step = other + 8 * lanes * lanes, -lanes * lanes
                 else:
-                    transform_weights(tile, g, place, lanes, lanes * lanes, u, u_at, shape.panel, shape.u_plane)
+                    tap_step = lanes * lanes
+                transform_weights(
+                    tile, g, place, lanes, tap_step, u, row_at, shape.panel, shape.u_plane
+                )
 
 
 @njit(cache=True, nogil=True)
-def _read(tile, lanes, filters, channels, weight, layout, orders, b, k, c, g, g_at):
+def _read(tile, lanes, ends, weight, layout, orders, b, k, c, g, g_at):
     """Block b of 9 of the weights of filters k... and channels c... -> g [tap, channel, filter].
 
-    Zero beyond the last filter and channel.
+    Zero from the `ends` of both on.
     """
+    filters, channels = ends
     k_step, c_step, block_step = layout.k_step, layout.c_step, layout.block_step
     start = k * k_step + c * c_step + b * block_step
     if k + lanes <= filters and c + lanes <= channels:
@@ -262,7 +168,7 @@ def _read(tile, lanes, filters, channels, weight, layout, orders, b, k, c, g, g_
 
 
 @njit(cache=True, nogil=True)
-def _input(tile, shape, x, block, first, count, v):
+def _input(tile, shape, x, block, first, count, v, v_at):
     """V of up to `count` tiles of a block, from the `first` on."""
     lanes, step = shape.lanes, shape.x_channels
     begin = block * shape.size
@@ -274,13 +180,13 @@ def _input(tile, shape, x, block, first, count, v):
         x_at = ((n * shape.height + r) * shape.width + s) * step
         transform_input(
             tile, x, x_at, shape.width * step, step, inside,
-            v, t * lanes, shape.size * lanes, shape.v_plane, step // lanes,
+            v, v_at + t * lanes, shape.size * lanes, shape.v_plane, step // lanes,
         )  # fmt: skip
         n, i, j = _next(shape, n, i, j)
 
 
 @njit(cache=True, nogil=True)
-def _gradient(tile, shape, dy, block, panel, d):
+def _gradient(tile, shape, dy, block, panel, d, d_at):
     """The gradient of a block's M in one panel."""
     lanes, step = shape.lanes, shape.y_channels
     begin, k = block * shape.size, panel * shape.panel
@@ -293,43 +199,67 @@ def _gradient(tile, shape, dy, block, panel, d):
         dy_at = ((n * shape.p + r) * shape.q + s) * step + k
         transform_gradient(
             tile, dy, dy_at, shape.q * step, step, inside,
-            d, t * shape.panel, lanes, shape.m_plane, vectors,
+            d, d_at + t * shape.panel, lanes, shape.m_plane, vectors,
         )  # fmt: skip
         n, i, j = _next(shape, n, i, j)
 
 
 @njit(cache=True, nogil=True)
-def _products(tile, shape, v, c0, u, block, m):
-    """M = V U over `depth` channels from `c0` on, added to M but for the first; plane by plane, in parts of nearly as many tiles each as the register tile has."""
-    count = min(shape.size, shape.tiles - block * shape.size)
-    parts = -(-count // shape.rows)
-    depth = min(shape.depth, shape.x_channels - c0)
+def _products(
+    tile, shape, v, v_at, c0, u, u_at, first_block, blocks, m, m_at, weight, layout, following
+):  # fmt: skip
+    """Add to M the products of V and U over `depth` channels from `c0` on; the first ones set M.
+
+    In parts of as many tiles as the register tile has points, or nearly so. Between them, memory is
+    asked for the weights of the `following` panel and channels.
+    """
+    chunks = min(shape.depth, shape.x_channels - c0) // shape.lanes
     for plane in range(PLANES):
-        for part in range(parts):
-            first, end = part * count // parts, (part + 1) * count // parts
-            multiply_rows(
-                tile, v, plane * shape.v_plane + c0 * shape.size + first * shape.lanes, shape.size * shape.lanes,
-                u, plane * shape.u_plane,
-                m, plane * shape.m_plane + first * shape.panel,
-                end - first, depth // shape.lanes, c0 > 0,
-            )  # fmt: skip
+        for i in range(blocks):
+            _fetch(tile, shape, weight, layout, following, plane * blocks + i, PLANES * blocks)
+            v_plane = v_at + i * shape.v_size + plane * shape.v_plane + c0 * shape.size
+            m_plane = m_at + i * shape.m_size + plane * shape.m_plane
+            count = min(shape.size, shape.tiles - (first_block + i) * shape.size)
+            parts = -(-count // shape.rows)
+            for part in range(parts):
+                first, end = part * count // parts, (part + 1) * count // parts
+                multiply_rows(
+                    tile, v, v_plane + first * shape.lanes, shape.size * shape.lanes,
+                    u, u_at + plane * shape.u_plane, m, m_plane + first * shape.panel,
+                    end - first, chunks, c0 > 0,
+                )  # fmt: skip
 
 
 @njit(cache=True, nogil=True)
-def _add_products(tile, shape, v, d, block, plane, du):
+def _fetch(tile, shape, weight, layout, following, share, shares):
+    """Ask for one of equal shares of `depth` channels of a panel's weights."""
+    panel, c = following
+    if panel >= shape.panels:
+        return
+    depth = min(shape.depth, shape.channels - c)
+    run = layout.block_step if layout.c_step == 1 else depth
+    pieces = 9 * min(shape.panel, shape.filters - panel * shape.panel)
+    for piece in range(share * pieces // shares, (share + 1) * pieces // shares):
+        k, b = divmod(piece, 9)
+        k += panel * shape.panel
+        prefetch(tile, weight, k * layout.k_step + c * layout.c_step + b * run, depth)
+
+
+@njit(cache=True, nogil=True)
+def _add_products(tile, shape, v, v_at, d, d_at, block, plane, du, du_at):
     """Add V' d of one block and plane to du [channel, filter]."""
     count = min(shape.size, shape.tiles - block * shape.size)
     for chunk in range(shape.x_channels // shape.lanes):
         multiply_columns(
-            tile, v, plane * shape.v_plane + chunk * shape.size * shape.lanes,
-            d, plane * shape.m_plane,
-            du, plane * shape.du_plane + chunk * shape.lanes * shape.panel,
+            tile, v, v_at + plane * shape.v_plane + chunk * shape.size * shape.lanes,
+            d, d_at + plane * shape.m_plane,
+            du, du_at + plane * shape.du_plane + chunk * shape.lanes * shape.panel,
             count,
         )  # fmt: skip
 
 
 @njit(cache=True, nogil=True)
-def _output(tile, shape, m, bias, block, panel, y):
+def _output(tile, shape, m, m_at, bias, block, panel, y):
     """A block's outputs in one panel."""
     step = shape.y_channels
     begin, k = block * shape.size, panel * shape.panel
@@ -340,24 +270,27 @@ def _output(tile, shape, m, bias, block, panel, y):
         r, s = 2 * i, 2 * j
         y_at = ((n * shape.p + r) * shape.q + s) * step + k
         transform_output(
-            tile, m, t * shape.panel, shape.m_plane, bias, k,
+            tile, m, m_at + t * shape.panel, shape.m_plane, bias, k,
             y, y_at, shape.q * step, step, shape.p - r, shape.q - s, vectors,
         )  # fmt: skip
         n, i, j = _next(shape, n, i, j)
 
 
 @njit(cache=True, nogil=True)
-def _weight_gradient(tile, shape, du, panel, dw, layout, orders, g):
+def _weight_gradient(tile, shape, du, du_at, panel, dw, layout, orders, g, g_at):
     """dw of a panel's filters: du's planes -> 3 x 3 taps, in dw's memory."""
     k_step, c_step, block_step = layout.k_step, layout.c_step, layout.block_step
     lanes = shape.lanes
     for column in range(0, min(shape.panel, shape.y_channels - panel * shape.panel), lanes):
         k = panel * shape.panel + column
         for c in range(0, shape.x_channels, lanes):
-            transform_products(tile, du, c * shape.panel + column, shape.panel, shape.du_plane, g, 0, layout.g_channel, layout.g_tap)
+            transform_products(
+                tile, du, du_at + c * shape.panel + column, shape.panel, shape.du_plane,
+                g, g_at, layout.channel_step, layout.tap_step,
+            )  # fmt: skip
             for b in range(9):
                 start = k * k_step + c * c_step + b * block_step
-                transpose_block(tile, g, b * lanes * lanes, lanes, dw, start, orders[2], 0)
+                transpose_block(tile, g, g_at + b * lanes * lanes, lanes, dw, start, orders[2], 0)
 
 
 @njit(cache=True, nogil=True)
