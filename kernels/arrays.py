@@ -66,6 +66,13 @@ def pair(name: str, value: object, least: int) -> tuple[int, int]:
     return number, number
 
 
+def flag(name: str, value: object) -> bool:
+    """`value`; raises TypeError for what is neither True nor False."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{name} must be True or False, got {value!r}")
+    return bool(value)
+
+
 def is_channels_last(array: Array) -> bool:
     """Whether torch would take a 4-d array to be in channels-last memory, by its strides alone.
 

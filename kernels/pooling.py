@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kernels.arrays import Array, float_array, nhwc, pair
+from kernels.arrays import Array, flag, float_array, nhwc, pair
 from kernels.compiled import tasks_for
 
 Pair = int | tuple[int, int] | list[int]
@@ -164,13 +164,6 @@ def _pair(name: str, value: object, least: int) -> tuple[int, int]:
     if max(both) > MOST:
         raise ValueError(f"{name} must be at most {MOST}, got {max(both)}")
     return both
-
-
-def flag(name: str, value: object) -> bool:
-    """`value`; raises TypeError for what is neither True nor False."""
-    if not isinstance(value, (bool, np.bool_)):
-        raise TypeError(f"{name} must be True or False, got {value!r}")
-    return bool(value)
 
 
 def gradient(value: object, images: Array, shape: tuple[int, ...], batched: bool) -> Array:

@@ -38,7 +38,11 @@ def tensor(array: Array) -> Tensor:
 
 @contextmanager
 def torch_threads(threads: int | None) -> Iterator[None]:
-    """Let torch use `threads` within an operator, None for as many as it is set to; restored."""
+    """Let torch use `threads` within an operator, None for as many as it is set to; restored.
+
+    New Python threads take the number that was set last by any: where several threads ask for
+    different ones at once, that may be another afterwards.
+    """
     import torch
 
     before = torch.get_num_threads()

@@ -49,8 +49,10 @@ def names(operator: str) -> list[str]:
 def get(operator: str, implementation: str, threads: int | None = None) -> Any:
     """The operator, with `.forward(...)`, `.backward(grad_output, ...)`, `.unavailable_reason()`.
 
+    `operators()` and `names(operator)` list what there is; `help(get(...))` tells the arguments.
     `threads`: how many a threaded implementation uses, None for all; others take None and 1.
-    Raises ValueError for unknown names, and for threads that are not to be had.
+    Raises ValueError for unknown names, and for several threads of an implementation that has one;
+    more than Numba can start are refused by the call that would need them.
     """
     entry = _entry(operator)
     algorithm = entry.algorithms.get(implementation)

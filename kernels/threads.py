@@ -3,8 +3,9 @@
 Numba has three threading layers. TBB's is the only one that several Python threads may enter at
 once and that a forked child can go on using; GNU OpenMP's ends a child that was forked after its
 first use, the work queue's ends the process when two threads enter it. So TBB is taken where it is
-installed (the extra `suite` brings it for x86), else OpenMP, unless NUMBA_THREADING_LAYER says
-otherwise. Under MPI each rank has a pool of its own: give each rank its share of the CPUs.
+installed (the extra `suite` brings it for x86), else OpenMP, else, as on a Mac without either, the
+work queue, unless NUMBA_THREADING_LAYER says otherwise. Under MPI each rank has a pool of its own:
+give each rank its share of the CPUs.
 """
 
 from __future__ import annotations
@@ -60,6 +61,13 @@ def _choose_layer() -> None:
         ctypes.CDLL(str(Path(sys.prefix) / "lib" / "libtbb.so.12"), mode=ctypes.RTLD_GLOBAL)
         from numba.np.ufunc import tbbpool  # noqa: F401
     except (OSError, ImportError):
-        numba.config.THREADING_LAYER = "omp"
+        pass
     else:
         numba.config.THREADING_LAYER = "tbb"
+        return
+    try:
+        from numba.np.ufunc import omppool  # noqa: F401
+    except ImportError:
+        numba.config.THREADING_LAYER = "workqueue"
+    else:
+        numba.config.THREADING_LAYER = "omp"

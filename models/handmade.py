@@ -17,7 +17,7 @@ from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from models.errors import InputError, first_line
-from models.layers import ConvolutionRelu, Operators, is_in_place, step_of
+from models.layers import LAYERS, ConvolutionRelu, Operators, is_in_place, step_of
 
 Step = Callable[..., Any]
 
@@ -71,6 +71,8 @@ def _traced(module: nn.Module) -> fx.GraphModule:
             "on_kernels: the network is in training mode; call its eval() first: batch norm and "
             "dropout work otherwise there"
         )
+    if type(module) in LAYERS:  # alone, it would be traced into
+        module = nn.Sequential(module)
     try:
         return fx.symbolic_trace(module)
     # somebody else's forward, run on stand-ins for tensors, may raise anything
@@ -96,6 +98,7 @@ def _fold(traced: fx.GraphModule) -> None:
             shared = len(before.users) > 1 or calls.count(before.target) > 1
             folded = None if shared else fold(convolution, after)
             if folded is not None:
+                layers[before.target] = folded
                 traced.set_submodule(before.target, folded)
                 node.replace_all_uses_with(before)
                 traced.graph.erase_node(node)

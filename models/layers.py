@@ -75,12 +75,18 @@ def step_of(node: fx.Node, traced: fx.GraphModule, operators: Operators) -> Step
         make = FUNCTIONS.get(node.target)
         if make is not None:
             return make(operators)
-        name = getattr(node.target, "__name__", node.target)
-        refused = f"{'method' if node.op == 'call_method' else 'function'} {name} ({node.name})"
-    supported = ", ".join(layer.__name__ for layer in LAYERS if layer is not ConvolutionRelu)
+        kind = "method" if node.op == "call_method" else "function"
+        refused = f"{kind} {_name(node.target)} ({node.name})"
+    layers = ", ".join(_name(layer) for layer in LAYERS if layer is not ConvolutionRelu)
+    functions = ", ".join(dict.fromkeys(map(_name, FUNCTIONS)))
     raise InputError(
-        f"on_kernels: the {refused} has no operator by hand; layers that do: {supported}"
+        f"on_kernels: the {refused} has no operator by hand; "
+        f"layers that do: {layers}; functions: {functions}"
     )
+
+
+def _name(target: Any) -> str:
+    return str(getattr(target, "__name__", target))
 
 
 def is_in_place(node: fx.Node) -> bool:
@@ -146,19 +152,31 @@ def _adaptive_avg_pool2d(layer: nn.AdaptiveAvgPool2d, operators: Operators) -> S
 
 def _relu(operators: Operators) -> Step:
     forward = operators.forward("relu")
-    return lambda x, inplace=False: forward(x)  # noqa: ARG005 - `is_in_place` sees to it
+    # the arguments by torch's names; `is_in_place` sees to the second
+    return lambda input, inplace=False: forward(input)  # noqa: A006, ARG005
 
 
-def _flatten(x: Any, start_dim: int = 0, end_dim: int = -1) -> Any:
-    end = end_dim % x.ndim + 1
-    return x.reshape(*x.shape[:start_dim], -1, *x.shape[end:])
+def _add(operators: Operators) -> Step:
+    forward = operators.forward("add")
+
+    def add(input: Any, other: Any, *, alpha: float = 1) -> Any:  # noqa: A002
+        """One of the two may be a number."""
+        dtype = (input if isinstance(input, np.ndarray) else other).dtype
+        return forward(np.asarray(input, dtype), np.asarray(other, dtype), alpha=alpha)
+
+    return add
 
 
-def _concatenated(arrays: Any, dim: int = 0) -> Any:
+def _flatten(input: Any, start_dim: int = 0, end_dim: int = -1) -> Any:  # noqa: A002
+    end = end_dim % input.ndim + 1
+    return input.reshape(*input.shape[:start_dim], -1, *input.shape[end:])
+
+
+def _concatenated(tensors: Any, dim: int = 0) -> Any:
     """Along the channels in channels-last memory too, where all of them lie so."""
-    if dim == 1 and arrays[0].ndim == 4:
-        return np.concatenate([a.transpose(0, 2, 3, 1) for a in arrays], 3).transpose(0, 3, 1, 2)
-    return np.concatenate(arrays, dim)
+    if dim == 1 and tensors[0].ndim == 4:
+        return np.concatenate([a.transpose(0, 2, 3, 1) for a in tensors], 3).transpose(0, 3, 1, 2)
+    return np.concatenate(tensors, dim)
 
 
 class ConvolutionRelu(nn.Sequential):
@@ -187,9 +205,9 @@ FUNCTIONS: dict[Any, Callable[[Operators], Step]] = {
     F.relu: _relu,
     torch.relu: _relu,
     "relu": _relu,
-    operator.add: lambda operators: operators.forward("add"),
-    torch.add: lambda operators: operators.forward("add"),
-    "add": lambda operators: operators.forward("add"),
+    operator.add: _add,
+    torch.add: _add,
+    "add": _add,
     F.max_pool2d: lambda operators: operators.forward("max_pool2d"),
     F.avg_pool2d: lambda operators: operators.forward("avg_pool2d"),
     F.adaptive_avg_pool2d: lambda operators: operators.forward("adaptive_avg_pool2d"),

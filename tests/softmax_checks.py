@@ -44,6 +44,9 @@ ODD_ROWS = np.array(
     ]
 )
 
+FAR_APART = np.array([[3e38, -3e38, 0.0], [-3e38, 1.0, 2.0]], np.float32)
+"""Logits whose differences are infinite in float32; NumPy warns of such (warnings are errors)."""
+
 
 def operator(name, implementation, threads=None):
     """Skips with the reason where it cannot run."""

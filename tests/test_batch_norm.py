@@ -245,6 +245,29 @@ def test_empty_batches_give_empty_output_and_no_gradients(name, training, shape)
 
 @every
 @either
+@pytest.mark.parametrize(
+    "lay",
+    [
+        lambda x: np.repeat(x, 2, axis=3)[..., ::2],
+        lambda x: np.pad(laid_out(x, "channels_last"), ((0,), (2,), (1,), (0,)))[:, 2:-2, 1:-1],
+        lambda x: np.array(x.T, order="C").T,
+    ],
+    ids=["every second", "cut out of channels-last", "turned round"],
+)
+def test_input_with_gaps_or_in_another_order_is_taken(name, training, lay, rng):
+    x, gy = (lay(normal(rng, (3, 4, 5, 6), "float32")) for _ in range(2))
+    check(kernels.get("batch_norm", name), x, gy, channels(rng, 4, "float32"), training)
+
+
+@pytest.mark.parametrize("name", ["numba", "numba_threads"])
+def test_rows_longer_than_a_block_are_not_cut(name, rng):
+    x, gy = (normal(rng, (2, 2 * by_rows.BLOCK), "float32") for _ in range(2))
+    parameters = channels(rng, x.shape[1], "float32")
+    check(kernels.get("batch_norm", name), x, gy, parameters, training=True)
+
+
+@every
+@either
 @each_memory
 def test_nan_and_infinity_stay_in_their_channel_as_in_torch(name, training, memory, rng):
     x = normal(rng, (2, 5, 3, 4), "float32")
@@ -373,7 +396,7 @@ def test_what_torch_refuses_is_refused(name):
     refused(TypeError, "running_var must be float32 as the input is", x, ok, ok.astype(np.float64))
     refused(TypeError, "weight must be float32 as the input is", x, ok, ok, ok.astype(np.float64))
     refused(TypeError, "bias must be a NumPy array", x, ok, ok, None, 1.0)
-    refused(TypeError, "training must be a bool, got 'yes'", x, ok, ok, training="yes")
+    refused(TypeError, "training must be True or False, got 'yes'", x, ok, ok, training="yes")
     refused(TypeError, "momentum must be a number, got None", x, ok, ok, momentum=None)
     refused(TypeError, "eps must be a number, got 'small'", x, ok, ok, eps="small")
     refused(ValueError, "input must have .* dimensions, got shape", x[0, 0, 0], ok, ok)

@@ -478,6 +478,7 @@ def test_shapes_and_numbers_that_torch_refuses_are_value_errors(images, weight, 
         ({"stride": np.array([1, 1])}, "stride must be a whole number"),
         ({"padding": (1.0, 1)}, "padding must be a whole number, got 1.0"),
         ({"padding": None}, "padding must be a whole number, got None"),
+        ({"padding": np.array([1, 1])}, r"padding must be a whole number, got array\(\[1, 1\]\)"),
         ({"dilation": 1.5}, "dilation must be a whole number, got 1.5"),
         ({"groups": 1.0}, "groups must be a whole number, got 1.0"),
         ({"groups": True}, "groups must be a whole number, got True"),
@@ -489,6 +490,12 @@ def test_numbers_that_are_not_whole_are_type_errors(arguments, message):
         F.conv2d(*map(tensor, given), **arguments)
     with pytest.raises(TypeError, match=message):
         conv2d("loops").forward(*given, **arguments)
+
+
+def test_relu_is_true_or_false():
+    given = [np.ones(shape, np.float32) for shape in (X, W)]
+    with pytest.raises(TypeError, match="relu must be True or False, got 'no'"):
+        conv2d("loops").forward(*given, relu="no")
 
 
 @pytest.mark.parametrize("which", NAMES)

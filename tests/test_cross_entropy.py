@@ -21,7 +21,7 @@ from tests.kernel_checks import (
     normal,
     tensor,
 )
-from tests.softmax_checks import as_rows, operator, threaded
+from tests.softmax_checks import FAR_APART, as_rows, operator, threaded
 
 SHAPES = [(7,), (6, 10), (5, 133), (900, 3), (1, 4500), (2, 3, 7), (2, 21, 9, 13), (2, 3, 2, 3, 4)]
 REDUCTIONS = ("mean", "sum", "none")
@@ -167,6 +167,20 @@ def test_large_logits_infinity_and_nan_travel_as_torchs(implementation, width, s
         np.testing.assert_array_equal(actual[~known], expected[~known])
         # 64 terms of like size, from left to right in the plain loops
         assert_within(actual[known], expected[known], 100 + 4 * np.abs(expected[known]))
+
+
+@each_implementation
+@each_reduction
+def test_losses_that_overflow_travel_as_torchs(implementation, reduction):
+    x, target = np.repeat(FAR_APART, 3, axis=0), np.array([0, 1, 2, 0, 0, 2])
+    given = tensor(x).requires_grad_()
+    output = F.cross_entropy(given, tensor(target), reduction=reduction)
+    (grad,) = torch.autograd.grad(output.sum(), given)
+    op = operator("cross_entropy", implementation)
+    actual = op.forward(x, target, reduction=reduction)
+    np.testing.assert_allclose(actual, output.detach(), rtol=1e-5)
+    actual = op.backward(np.ones_like(actual), x, target, reduction=reduction)
+    np.testing.assert_allclose(actual, grad, rtol=1e-5)
 
 
 @each_implementation

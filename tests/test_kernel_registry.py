@@ -263,6 +263,17 @@ def test_without_tbb_the_layer_is_openmp():
     assert run_python(code) == "omp"
 
 
+def test_with_neither_the_layer_is_the_work_queue():
+    code = (
+        "import sys, numba, kernels\n"
+        "from tests.test_kernel_registry import images\n"
+        "sys.modules['numba.np.ufunc.tbbpool'] = sys.modules['numba.np.ufunc.omppool'] = None\n"
+        "kernels.get('conv2d', 'numba_threads').forward(*images())\n"
+        "print(numba.threading_layer())"
+    )
+    assert run_python(code) == "workqueue"
+
+
 def test_a_second_start_takes_compiled_code_from_the_cache():
     code = (
         "import kernels, numba\n"

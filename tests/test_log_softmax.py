@@ -16,7 +16,16 @@ from tests.kernel_checks import (
     assert_within,
     tensor,
 )
-from tests.softmax_checks import CASES, as_rows, by_torch, drawn, operator, spread, threaded
+from tests.softmax_checks import (
+    CASES,
+    FAR_APART,
+    as_rows,
+    by_torch,
+    drawn,
+    operator,
+    spread,
+    threaded,
+)
 
 each_implementation = pytest.mark.parametrize("implementation", kernels.names("log_softmax"))
 each_threaded = pytest.mark.parametrize("implementation", threaded("log_softmax"))
@@ -68,6 +77,18 @@ def test_large_logits_infinity_and_nan_travel_as_torchs(implementation, dtype, c
     known = np.isfinite(expected)
     assert (actual[np.isinf(expected)] == expected[np.isinf(expected)]).all()
     assert_within(actual[known], expected[known], 8 + np.abs(expected[known]))
+
+
+@each_implementation
+@pytest.mark.parametrize("dim", [0, 1])
+def test_differences_that_overflow_travel_as_torchs(implementation, dim):
+    given = tensor(FAR_APART).requires_grad_()
+    output = torch.log_softmax(given, dim)
+    huge = np.full_like(FAR_APART, 3e38)
+    (grad,) = torch.autograd.grad(output, given, tensor(huge))
+    op = operator("log_softmax", implementation)
+    np.testing.assert_allclose(op.forward(FAR_APART, dim), output.detach(), rtol=1e-5)
+    np.testing.assert_array_equal(op.backward(huge, FAR_APART, dim), grad)
 
 
 @each_implementation

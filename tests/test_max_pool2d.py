@@ -369,6 +369,16 @@ def test_a_kernel_beyond_all_bounds_takes_the_whole_image_in_ceil_mode(implement
     assert_equal(grad, np.where(x == output, x, 0).astype(np.float32))
 
 
+@each_implementation
+def test_padding_beyond_all_bounds_costs_no_time(implementation):
+    x = images(normal, (1, 9, 4, 5), "float32")
+    arguments = {"kernel_size": 2**31 - 1, "padding": 2**30 - 1, "ceil_mode": True}
+    output = max_pool2d(implementation).forward(x, **arguments)
+    assert_equal(output, x.max(axis=(2, 3), keepdims=True))
+    grad = max_pool2d(implementation).backward(output, x, **arguments)
+    assert_equal(grad, np.where(x == output, x, 0).astype(np.float32))
+
+
 @pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
 def test_torchs_number_of_threads_is_restored(implementation):
     before = torch.get_num_threads()

@@ -139,6 +139,62 @@ def test_a_convolution_that_is_called_twice_is_not_folded():
     torch.testing.assert_close(models.on_kernels(module, "numpy")(x), module(x).detach())
 
 
+def norm(channels):
+    module = nn.BatchNorm2d(channels)
+    for parameter in (module.weight, module.bias, module.running_mean):
+        nn.init.normal_(parameter)
+    return module
+
+
+@pytest.mark.parametrize(
+    "layers",
+    [
+        lambda: [nn.Conv2d(3, 4, 3), norm(4), norm(4)],
+        lambda: [nn.Conv2d(3, 4, 3), norm(4), nn.ReLU(), nn.ReLU(), norm(4)],
+        lambda: [nn.Conv2d(3, 4, 3), nn.ReLU(), norm(4)],
+    ],
+    ids=["two norms", "norm and two relus", "relu before the norm"],
+)
+def test_each_of_several_layers_after_a_convolution_is_done(layers):
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        module = nn.Sequential(*layers()).eval()
+    x = images(2, 3, 6, 6)
+    torch.testing.assert_close(models.on_kernels(module, "numpy")(x), module(x).detach())
+
+
+def test_a_layer_may_stand_alone():
+    module = nn.Conv2d(3, 4, 3).eval()
+    x = images(2, 3, 6, 6)
+    torch.testing.assert_close(models.on_kernels(module, "numpy")(x), module(x).detach())
+
+
+class Named(nn.Module):
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def forward(self, x):
+        return self.function(x)
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: x + 1,
+        lambda x: 0.25 + x,
+        lambda x: torch.add(input=x, other=2, alpha=3),
+        lambda x: x.add(x, alpha=-1),
+        lambda x: torch.relu(input=x),
+        lambda x: torch.cat(tensors=[x, x], dim=1),
+        lambda x: torch.flatten(input=x, start_dim=1),
+    ],
+)
+def test_functions_take_numbers_and_arguments_by_name(function):
+    x = images(2, 3, 4, 5) - 0.5
+    assert torch.equal(models.on_kernels(Named(function).eval(), "numpy")(x), function(x))
+
+
 @pytest.mark.parametrize(
     ("module", "refused"),
     [
@@ -157,7 +213,7 @@ def test_a_function_without_an_operator_is_named():
         def forward(self, x):
             return torch.roll(x, 1)
 
-    with pytest.raises(InputError, match=r"function roll \(roll\)"):
+    with pytest.raises(InputError, match=r"function roll \(roll\) .*; functions: relu, add, "):
         models.on_kernels(Rolled().eval(), "numpy")
 
 

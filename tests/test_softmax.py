@@ -17,7 +17,16 @@ from tests.kernel_checks import (
     laid_out,
     tensor,
 )
-from tests.softmax_checks import CASES, as_rows, by_torch, drawn, operator, spread, threaded
+from tests.softmax_checks import (
+    CASES,
+    FAR_APART,
+    as_rows,
+    by_torch,
+    drawn,
+    operator,
+    spread,
+    threaded,
+)
 
 each_implementation = pytest.mark.parametrize("implementation", kernels.names("softmax"))
 each_threaded = pytest.mark.parametrize("implementation", threaded("softmax"))
@@ -68,6 +77,18 @@ def test_large_logits_infinity_and_nan_travel_as_torchs(implementation, dtype, c
     assert (np.isnan(actual) == np.isnan(expected)).all()
     known = ~np.isnan(expected)
     assert_within(actual[known], expected[known], 100 * expected[known])
+
+
+@each_implementation
+@pytest.mark.parametrize("dim", [0, 1])
+def test_differences_that_overflow_travel_as_torchs(implementation, dim):
+    given = tensor(FAR_APART).requires_grad_()
+    output = torch.softmax(given, dim)
+    grad_output = np.ones_like(FAR_APART)
+    (grad,) = torch.autograd.grad(output, given, tensor(grad_output))
+    op = operator("softmax", implementation)
+    np.testing.assert_allclose(op.forward(FAR_APART, dim), output.detach(), rtol=1e-5)
+    np.testing.assert_allclose(op.backward(grad_output, FAR_APART, dim), grad, atol=1e-6)
 
 
 @each_implementation

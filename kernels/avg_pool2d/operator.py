@@ -8,9 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from kernels.arrays import MOST, Array, empty, integer, is_channels_last
+from kernels.arrays import MOST, Array, empty, flag, integer, is_channels_last
 from kernels.operator import Algorithm, Operator
-from kernels.pooling import Grid, Pair, Window, flag, gradient, sliding, whole_images
+from kernels.pooling import Grid, Pair, Window, gradient, sliding, whole_images
 
 
 @dataclass(frozen=True)

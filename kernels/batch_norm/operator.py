@@ -20,7 +20,7 @@ from typing import Protocol
 
 import numpy as np
 
-from kernels.arrays import Array, empty, float_array, is_channels_last
+from kernels.arrays import Array, empty, flag, float_array, is_channels_last
 from kernels.elementwise import CHANNELS_LAST, inverse
 from kernels.operator import Algorithm, Operator
 
@@ -152,8 +152,7 @@ def _call(
     eps: float,
 ) -> Call:
     given = float_array("input", given, RANKS)
-    if not isinstance(training, (bool, np.bool_)):
-        raise TypeError(f"training must be a bool, got {training!r}")
+    training = flag("training", training)
     momentum, eps = _number("momentum", momentum), _number("eps", eps)
     if eps < 0 or (training and eps == 0):
         least = "above 0 in training" if training else "at least 0"
@@ -172,7 +171,7 @@ def _call(
         running_var=_per_channel("running_var", running_var, given),
         weight=_per_channel("weight", weight, given),
         bias=_per_channel("bias", bias, given),
-        training=bool(training),
+        training=training,
         momentum=momentum,
         eps=eps,
         channels_last=_channels_innermost(given),

@@ -3,15 +3,20 @@
 They write into the caller's memory forward, and return their own backward. The gradients need the
 batch's mean and deviation, which autograd has from the forward pass: they are computed anew here.
 
-What is neither contiguous nor channels-last is copied before training: torch 2.15's own function
-that writes into given memory leaves the mean of such an input uninitialised.
+An input with gaps between its numbers, or in another order than the output, is copied in training:
+of such a one, torch 2.15's function that writes into given memory takes a mean that nobody set.
 """
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from kernels.arrays import Array
 from kernels.batch_norm.operator import Call, Gradients
 from kernels.pytorch import tensor, torch_threads, torch_unavailable_reason
+
+if TYPE_CHECKING:
+    from torch import memory_format
 
 
 class Reference:
@@ -30,8 +35,8 @@ class Reference:
         arrays = (call.input, call.weight, call.bias, call.running_mean, call.running_var)
         with torch_threads(threads):
             x, *rest = [None if array is None else tensor(array) for array in arrays]
-            if call.training and not call.channels_last:
-                x = x.contiguous()
+            if call.training:
+                x = x.contiguous(memory_format=_memory_format(call))
             torch.ops.aten.native_batch_norm.out(
                 x,
                 *rest,
@@ -65,3 +70,12 @@ class Reference:
         return Gradients(
             *(result.numpy() if need else None for result, need in zip(results, needs, strict=True))
         )
+
+
+def _memory_format(call: Call) -> memory_format:
+    """The output's."""
+    import torch
+
+    if not call.channels_last:
+        return torch.contiguous_format
+    return torch.channels_last if call.input.ndim == 4 else torch.channels_last_3d

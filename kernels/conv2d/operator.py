@@ -7,7 +7,7 @@ from typing import Protocol
 
 import numpy as np
 
-from kernels.arrays import Array, empty, float_array, integer, is_channels_last, pair
+from kernels.arrays import Array, empty, flag, float_array, integer, is_channels_last, pair
 from kernels.operator import Algorithm, Operator
 
 Padding = int | str | tuple[int, int] | list[int]
@@ -94,7 +94,7 @@ class Conv2d(Operator[Conv2dAlgorithm]):
         TypeError, ValueError, and NotImplementedError for what this algorithm does not do.
         """
         call = self._checked(input, weight, bias, stride, padding, dilation, groups)
-        call = replace(call, relu=True) if relu else call
+        call = replace(call, relu=True) if flag("relu", relu) else call
         output = empty(call.shape, call.input.dtype, channels_last=call.channels_last)
         if output.size:
             own = self._algorithm.forward(call, output, self._threads)
@@ -228,6 +228,9 @@ def _padding(
     padding: Padding, stride: tuple[int, int], reach: list[int]
 ) -> tuple[tuple[int, int], tuple[int, int]]:
     """What is padded (above, left) and (below, right)."""
+    if not isinstance(padding, str):
+        both = pair("padding", padding, 0)
+        return both, both
     if padding == "valid":
         return (0, 0), (0, 0)
     if padding == "same":
@@ -236,10 +239,7 @@ def _padding(
         total = [r - 1 for r in reach]
         before = (total[0] // 2, total[1] // 2)
         return before, (total[0] - before[0], total[1] - before[1])
-    if isinstance(padding, str):
-        raise ValueError(f'padding must be "same", "valid", an int or a pair, got {padding!r}')
-    both = pair("padding", padding, 0)
-    return both, both
+    raise ValueError(f'padding must be "same", "valid", an int or a pair, got {padding!r}')
 
 
 def _like(array: Array, call: Call) -> Array:

@@ -8,7 +8,8 @@ Sums run over differences and halves of the numbers, in another order than the d
 small integers they are exact all the same. Tiles of 2 x 2 outputs start at even rows and columns,
 each of 4 x 4 pixels. A NaN or an infinity among these, or in a filter, may reach all outputs of the
 tile, or of the filter, and be NaN where the definition has an infinity. What the definition makes
-NaN or infinite is one of both here, and tiles and filters without any keep their numbers.
+NaN or infinite is one of both here, and tiles and filters without any keep their numbers. Sums of a
+few numbers are formed before they are multiplied: those near the largest float overflow earlier.
 """
 
 from __future__ import annotations

@@ -52,9 +52,9 @@ def reduce(call: Call, losses: Array, output: Array) -> None:
     if call.reduction == "none":
         output[...] = losses.reshape(output.shape)
         return
-    total = losses.sum()
-    if call.reduction == "mean":
-        with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(all="ignore"):
+        total = losses.sum()
+        if call.reduction == "mean":
             total /= _divisor(call)
     output[...] = total
 
@@ -65,7 +65,7 @@ def loss_grads(call: Call, grad_output: Array) -> Array:
         return np.ascontiguousarray(grad_output).reshape(-1)
     if call.reduction == "sum":
         return grad_output.reshape(1)
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(all="ignore"):
         return grad_output.reshape(1) / _divisor(call)
 
 

@@ -7,9 +7,9 @@ from typing import Literal, Protocol, overload
 
 import numpy as np
 
-from kernels.arrays import Array, empty, is_channels_last
+from kernels.arrays import Array, empty, flag, is_channels_last
 from kernels.operator import Algorithm, Operator
-from kernels.pooling import Grid, Pair, Window, flag, gradient, sliding, whole_images
+from kernels.pooling import Grid, Pair, Window, gradient, sliding, whole_images
 
 
 @dataclass(frozen=True)
