@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from bench.kernels.cases import CASES, selected
@@ -11,6 +13,9 @@ from bench.suite import suite_of
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Give a test named after an implementation the cases that the registry has for it."""
     if "case" in metafunc.fixturenames:
+        # NumPy asks for huge pages for large arrays, torch only where it is told to; without them
+        # each new result of torch's would pay for a thousand page faults that ours do not have.
+        os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
         from bench.kernels.arms import implements  # brings torch and Numba
 
         implementation = metafunc.function.__name__.removeprefix("test_")
