@@ -285,6 +285,8 @@ def test_an_arm_whose_work_changes_between_passes_is_red(measure: Measure) -> No
 
 
 def test_torchs_own_threads_count_as_cpus_where_nobody_says_otherwise(measure: Measure) -> None:
+    import torch  # noqa: F401 - pytester would forget one that is loaded inside, and it loads once
+
     _, data = measure(
         """
         import pytest
