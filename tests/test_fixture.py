@@ -6,6 +6,9 @@ import sys
 
 import pytest
 
+# Before any run inside: pytester forgets what a test imports first, and torch loads only once.
+import torch  # noqa: F401
+
 from conftest import FAKED, Measure, timed
 from pytest_speedup.fixture import MAX_ROUNDS, Plan, plan_rounds
 
@@ -285,8 +288,6 @@ def test_an_arm_whose_work_changes_between_passes_is_red(measure: Measure) -> No
 
 
 def test_torchs_own_threads_count_as_cpus_where_nobody_says_otherwise(measure: Measure) -> None:
-    import torch  # noqa: F401 - pytester would forget one that is loaded inside, and it loads once
-
     _, data = measure(
         """
         import pytest
