@@ -13,7 +13,7 @@ from typing import Any
 
 from numba import njit, parallel_chunksize
 
-from kernels.threads import most_threads, numba_threads
+from kernels.threads import check_threads, numba_threads
 
 
 class Kernel:
@@ -40,13 +40,17 @@ class Kernel:
 
         Raises ValueError for more threads than there are.
         """
-        alone = tasks == 1 and (threads is None or threads <= most_threads())
-        if alone or not threaded or threads == 1:
+        wanted = check_threads(threads)
+        if not threaded or tasks == 1 or wanted == 1:
             self._serial(tasks, *arguments)
             return
-        # The threads first: asked for its chunks, Numba would start on a layer of its own choice.
-        with numba_threads(threads), parallel_chunksize(self._chunk):
-            self._parallel(tasks, *arguments)
+        with numba_threads(wanted):
+            if not self._chunk:
+                self._parallel(tasks, *arguments)
+                return
+            # Within the threads: asked for it first, Numba would start on a layer of its choice.
+            with parallel_chunksize(self._chunk):
+                self._parallel(tasks, *arguments)
 
 
 def tasks_for(elements: int, grain: int) -> int:

@@ -2,24 +2,26 @@
 
 An operator's class checks the arguments, brings them into one normal form (a frozen `Call`) and
 makes room for the results with `kernels.arrays.empty`; an algorithm, one file each, fills that room
-and checks nothing.
+and checks nothing. An operator's algorithms have a base class of their own beside it.
 """
 
 from __future__ import annotations
 
+from abc import ABC
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, TypeVar
 
 
-class Algorithm(Protocol):
+class Algorithm(ABC):  # noqa: B024 - each operator's own adds the abstract methods
     """What all algorithms share; how they are called is their operator's affair."""
 
-    threaded: bool
+    threaded: bool = False
     """Whether it takes a number of threads."""
 
     def unavailable_reason(self) -> str | None:
         """Why it cannot run on this machine, or None."""
+        return None
 
 
 A = TypeVar("A", bound=Algorithm)

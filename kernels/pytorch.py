@@ -16,9 +16,14 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-def torch_unavailable_reason() -> str | None:
-    """Why PyTorch cannot be used, or None."""
-    return None if importlib.util.find_spec("torch") else "PyTorch is not installed"
+class ByTorch:
+    """What the algorithms share that are PyTorch itself."""
+
+    threaded = True
+
+    def unavailable_reason(self) -> str | None:
+        """Why PyTorch cannot be used, or None."""
+        return None if importlib.util.find_spec("torch") else "PyTorch is not installed"
 
 
 def tensor(array: Array) -> Tensor:

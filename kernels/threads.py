@@ -29,13 +29,8 @@ def most_threads() -> int:
     return int(numba.config.NUMBA_NUM_THREADS)
 
 
-@contextmanager
-def numba_threads(threads: int | None) -> Iterator[int]:
-    """Let parallel kernels that this thread calls use `threads`, None for all; restored afterwards.
-
-    Yields the number. Raises ValueError for more than there are.
-    """
-    _choose_layer()
+def check_threads(threads: int | None) -> int:
+    """How many threads that is, None for all; raises ValueError for more than there are."""
     most = most_threads()
     wanted = most if threads is None else threads
     if not 1 <= wanted <= most:
@@ -43,7 +38,21 @@ def numba_threads(threads: int | None) -> Iterator[int]:
             f"threads must be 1 to {most}, got {wanted}; "
             f"set NUMBA_NUM_THREADS={wanted} before Python starts for more than there are CPUs"
         )
+    return wanted
+
+
+@contextmanager
+def numba_threads(threads: int | None) -> Iterator[int]:
+    """Let parallel kernels that this thread calls use `threads`, None for all; restored afterwards.
+
+    Yields the number. Raises ValueError for more than there are.
+    """
+    wanted = check_threads(threads)
+    _choose_layer()
     before = numba.get_num_threads()
+    if wanted == before:
+        yield wanted
+        return
     numba.set_num_threads(wanted)
     try:
         yield wanted

@@ -11,11 +11,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from kernels.arrays import nhwc
 from models.errors import InputError, first_line
 from models.layers import LAYERS, ConvolutionRelu, Operators, is_in_place, step_of
 
@@ -33,7 +33,7 @@ class Handmade:
         _fold(graph_module)
         operators = Operators(implementation, threads)
         self._steps = [
-            (node, step_of(node, graph_module, operators))
+            (node, step_of(node, graph_module, operators), is_in_place(node))
             for node in graph_module.graph.nodes
             if node.op not in ("placeholder", "output")
         ]
@@ -47,11 +47,11 @@ class Handmade:
         def known(argument: fx.Node) -> Any:
             return values[argument]
 
-        for node, step in self._steps:
+        for node, step, in_place in self._steps:
             args = fx.node.map_arg(node.args, known)
             kwargs = fx.node.map_arg(node.kwargs, known)
             result = values[node] = step(*args, **kwargs)
-            if is_in_place(node):
+            if in_place:
                 _change(values, args[0], result)
             for past in self._done_with[node]:
                 del values[past]
@@ -136,6 +136,4 @@ def _last_uses(graph: fx.Graph) -> dict[fx.Node, list[fx.Node]]:
 
 def _channels_last(images: Tensor) -> Any:
     array = images.detach().numpy()
-    if array.ndim != 4:
-        return array
-    return np.ascontiguousarray(array.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
+    return nhwc(array).transpose(0, 3, 1, 2) if array.ndim == 4 else array

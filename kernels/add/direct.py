@@ -16,7 +16,7 @@ import math
 import numpy as np
 from numba import njit, prange
 
-from kernels.add.operator import Call, Fold
+from kernels.add.operator import AddAlgorithm, Call, Fold
 from kernels.arrays import Array
 from kernels.compiled import Kernel, tasks_for
 
@@ -26,15 +26,11 @@ GRAIN = 1 << 14
 Steps = tuple[int, int, int]
 
 
-class Direct:
+class Direct(AddAlgorithm):
     """add on one thread, or over `prange`."""
 
     def __init__(self, *, threaded: bool) -> None:
         self.threaded = threaded
-
-    def unavailable_reason(self) -> str | None:
-        """None: Numba runs wherever this package does."""
-        return None
 
     def forward(self, call: Call, output: Array, threads: int | None) -> None:
         """Fill `output`."""

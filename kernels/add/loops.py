@@ -9,18 +9,12 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from kernels.add.operator import Call, Fold
+from kernels.add.operator import AddAlgorithm, Call, Fold
 from kernels.arrays import Array
 
 
-class Loops:
+class Loops(AddAlgorithm):
     """add as its definition reads."""
-
-    threaded = False
-
-    def unavailable_reason(self) -> str | None:
-        """None: Numba runs wherever this package does."""
-        return None
 
     def forward(self, call: Call, output: Array, threads: int | None) -> None:  # noqa: ARG002
         """Fill `output`."""

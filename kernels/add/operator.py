@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from dataclasses import dataclass
 from numbers import Real
-from typing import Protocol
 
 import numpy as np
 
@@ -41,12 +41,14 @@ class Fold:
     """As many dimensions as `grad` has, one-sized where it is summed over."""
 
 
-class AddAlgorithm(Algorithm, Protocol):
+class AddAlgorithm(Algorithm):
     """A way of computing a call; the arrays to fill hold anything before."""
 
+    @abstractmethod
     def forward(self, call: Call, output: Array, threads: int | None) -> None:
         """Fill `output`, which is C-contiguous."""
 
+    @abstractmethod
     def backward(self, fold: Fold, grad: Array, threads: int | None) -> None:
         """Fill `grad`, of the fold's shape and any strides; C-contiguous if nothing is summed.
 

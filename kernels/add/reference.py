@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-from kernels.add.operator import Call, Fold
+from kernels.add.operator import AddAlgorithm, Call, Fold
 from kernels.arrays import Array
-from kernels.pytorch import tensor, torch_threads, torch_unavailable_reason
+from kernels.pytorch import ByTorch, tensor, torch_threads
 
 
-class Reference:
+class Reference(ByTorch, AddAlgorithm):
     """ATen's add, mul and sum, into the room that is given."""
-
-    threaded = True
-
-    def unavailable_reason(self) -> str | None:
-        """Why PyTorch cannot be used, or None."""
-        return torch_unavailable_reason()
 
     def forward(self, call: Call, output: Array, threads: int | None) -> None:
         """Fill `output`."""

@@ -4,18 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from kernels.add.operator import Call, Fold
+from kernels.add.operator import AddAlgorithm, Call, Fold
 from kernels.arrays import Array
 
 
-class Ufuncs:
+class Ufuncs(AddAlgorithm):
     """`np.add`, `np.multiply`, `np.sum` into the room that is given."""
-
-    threaded = False
-
-    def unavailable_reason(self) -> str | None:
-        """None: NumPy is always there."""
-        return None
 
     def forward(self, call: Call, output: Array, threads: int | None) -> None:  # noqa: ARG002
         """Fill `output`."""

@@ -11,21 +11,17 @@ import numpy as np
 from numba import njit, prange
 
 from kernels.arrays import Array
-from kernels.avg_pool2d.operator import Call
+from kernels.avg_pool2d.operator import AveragingAlgorithm, Call
 from kernels.compiled import Kernel
 from kernels.lanes import fill, lanes_of, load, over, plus, store, total_of
 from kernels.pooling import flat, planes, tasks_of
 
 
-class Direct:
+class Direct(AveragingAlgorithm):
     """Means over windows, on one thread or over `prange`."""
 
     def __init__(self, *, threaded: bool) -> None:
         self.threaded = threaded
-
-    def unavailable_reason(self) -> str | None:
-        """None: Numba runs wherever this package does."""
-        return None
 
     def forward(self, call: Call, output: Array, threads: int | None) -> None:
         """Fill `output` [N, C, P, Q]."""

@@ -8,17 +8,11 @@ from __future__ import annotations
 from numba import njit
 
 from kernels.arrays import Array
-from kernels.avg_pool2d.operator import Call
+from kernels.avg_pool2d.operator import AveragingAlgorithm, Call
 
 
-class Loops:
+class Loops(AveragingAlgorithm):
     """Means over windows as their definition reads."""
-
-    threaded = False
-
-    def unavailable_reason(self) -> str | None:
-        """None: Numba runs wherever this package does."""
-        return None
 
     def forward(self, call: Call, output: Array, threads: int | None) -> None:  # noqa: ARG002
         """Fill `output` [N, C, P, Q]."""

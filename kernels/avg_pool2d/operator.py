@@ -5,8 +5,9 @@ The algorithms take any grid of windows, so that adaptive_avg_pool2d uses them t
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from kernels.arrays import MOST, Array, empty, flag, integer, is_channels_last
 from kernels.operator import Algorithm, Operator
@@ -29,15 +30,17 @@ class Call:
     """What torch's function takes after the input."""
 
 
-class AveragingAlgorithm(Algorithm, Protocol):
+class AveragingAlgorithm(Algorithm):
     """A way of computing a call; the arrays to fill hold anything before.
 
     A window's result is its sum over the product of its row's and its column's share.
     """
 
+    @abstractmethod
     def forward(self, call: Call, output: Array, threads: int | None) -> None:
         """Fill `output` [N, C, P, Q]."""
 
+    @abstractmethod
     def backward(
         self, call: Call, grad_output: Array, grad_input: Array, threads: int | None
     ) -> None:

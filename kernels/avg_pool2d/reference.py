@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 from kernels.arrays import Array
-from kernels.avg_pool2d.operator import Call
-from kernels.pytorch import tensor, torch_threads, torch_unavailable_reason
+from kernels.avg_pool2d.operator import AveragingAlgorithm, Call
+from kernels.pytorch import ByTorch, tensor, torch_threads
 
 
-class Reference:
+class Reference(ByTorch, AveragingAlgorithm):
     """ATen's avg_pool2d, and what autograd calls."""
-
-    threaded = True
-
-    def unavailable_reason(self) -> str | None:
-        """Why PyTorch cannot be used, or None."""
-        return torch_unavailable_reason()
 
     def forward(self, call: Call, output: Array, threads: int | None) -> None:
         """Fill `output` [N, C, P, Q]."""

@@ -8,17 +8,11 @@ from __future__ import annotations
 import numpy as np
 
 from kernels.arrays import Array
-from kernels.avg_pool2d.operator import Call
+from kernels.avg_pool2d.operator import AveragingAlgorithm, Call
 
 
-class Sums:
+class Sums(AveragingAlgorithm):
     """Means over windows, one axis after the other."""
-
-    threaded = False
-
-    def unavailable_reason(self) -> str | None:
-        """None: NumPy is a dependency."""
-        return None
 
     def forward(self, call: Call, output: Array, threads: int | None) -> None:  # noqa: ARG002
         """Fill `output` [N, C, P, Q]."""

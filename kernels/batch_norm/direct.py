@@ -20,19 +20,15 @@ import numpy as np
 
 from kernels.arrays import Array
 from kernels.batch_norm import by_planes, by_rows
-from kernels.batch_norm.operator import Call, Gradients
+from kernels.batch_norm.operator import BatchNormAlgorithm, Call, Gradients
 from kernels.batch_norm.statistics import bias_of, planes, update_running, weight_of
 
 
-class Direct:
+class Direct(BatchNormAlgorithm):
     """batch_norm on one thread, or over `prange`."""
 
     def __init__(self, *, threaded: bool) -> None:
         self.threaded = threaded
-
-    def unavailable_reason(self) -> str | None:
-        """None: Numba runs wherever this package does."""
-        return None
 
     def forward(self, call: Call, output: Array, threads: int | None) -> None:
         """Fill `output`; update the running statistics in training."""

@@ -9,18 +9,12 @@ import numpy as np
 from numba import njit
 
 from kernels.arrays import Array
-from kernels.batch_norm.operator import Call, Gradients
+from kernels.batch_norm.operator import BatchNormAlgorithm, Call, Gradients
 from kernels.batch_norm.statistics import bias_of, planes, update_running, weight_of
 
 
-class Loops:
+class Loops(BatchNormAlgorithm):
     """batch_norm as its definition reads."""
-
-    threaded = False
-
-    def unavailable_reason(self) -> str | None:
-        """None: Numba runs wherever this package does."""
-        return None
 
     def forward(self, call: Call, output: Array, threads: int | None) -> None:  # noqa: ARG002
         """Fill `output`; update the running statistics in training."""

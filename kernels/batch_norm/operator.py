@@ -14,9 +14,9 @@ as a sum, u mean(|x|) r |weight| times the length of its longest chain of additi
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from dataclasses import dataclass
 from numbers import Real
-from typing import Protocol
 
 import numpy as np
 
@@ -55,12 +55,14 @@ class Gradients:
     bias: Array | None
 
 
-class BatchNormAlgorithm(Algorithm, Protocol):
+class BatchNormAlgorithm(Algorithm):
     """A way of computing a call; the arrays to fill hold anything before."""
 
+    @abstractmethod
     def forward(self, call: Call, output: Array, threads: int | None) -> None:
         """Fill `output` [N, C, ...]; in training update the call's running statistics too."""
 
+    @abstractmethod
     def backward(
         self, call: Call, grad_output: Array, grads: Gradients, threads: int | None
     ) -> Gradients | None:

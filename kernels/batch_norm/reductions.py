@@ -10,20 +10,14 @@ from __future__ import annotations
 import numpy as np
 
 from kernels.arrays import Array
-from kernels.batch_norm.operator import Call, Gradients
+from kernels.batch_norm.operator import BatchNormAlgorithm, Call, Gradients
 from kernels.batch_norm.statistics import bias_of, planes, update_running, weight_of
 
 AXES = (0, 2)
 
 
-class Reductions:
+class Reductions(BatchNormAlgorithm):
     """batch_norm by sums and ufuncs."""
-
-    threaded = False
-
-    def unavailable_reason(self) -> str | None:
-        """None: NumPy is always there."""
-        return None
 
     def forward(self, call: Call, output: Array, threads: int | None) -> None:  # noqa: ARG002
         """Fill `output`; update the running statistics in training."""

@@ -12,21 +12,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from kernels.arrays import Array
-from kernels.batch_norm.operator import Call, Gradients
-from kernels.pytorch import tensor, torch_threads, torch_unavailable_reason
+from kernels.batch_norm.operator import BatchNormAlgorithm, Call, Gradients
+from kernels.pytorch import ByTorch, tensor, torch_threads
 
 if TYPE_CHECKING:
     from torch import memory_format
 
 
-class Reference:
+class Reference(ByTorch, BatchNormAlgorithm):
     """ATen's native_batch_norm and native_batch_norm_backward."""
-
-    threaded = True
-
-    def unavailable_reason(self) -> str | None:
-        """Why PyTorch cannot be used, or None."""
-        return torch_unavailable_reason()
 
     def forward(self, call: Call, output: Array, threads: int | None) -> None:
         """Fill `output`; update the running statistics in training."""

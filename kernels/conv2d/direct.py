@@ -20,13 +20,13 @@ from kernels.arrays import Array, nhwc
 from kernels.compiled import Kernel
 from kernels.conv2d import depthwise
 from kernels.conv2d.blocked import convolve
-from kernels.conv2d.operator import Call, Gradients
+from kernels.conv2d.operator import Call, Conv2dAlgorithm, Gradients
 from kernels.conv2d.plans import Axis, Plan, make_plan
 from kernels.conv2d.weight_gradient import bias_gradient, weight_gradient
 from kernels.simd import Tile, host_tile
 
 
-class Direct:
+class Direct(Conv2dAlgorithm):
     """conv2d by tiles of pixels and filters; `tile` is the host's unless it is given."""
 
     fuses_relu = True
@@ -34,14 +34,6 @@ class Direct:
     def __init__(self, *, threaded: bool, tile: Tile | None = None) -> None:
         self.threaded = threaded
         self._tile = tile
-
-    def unavailable_reason(self) -> str | None:
-        """None: LLVM compiles the tiles for any CPU."""
-        return None
-
-    def unsupported(self, call: Call) -> str | None:  # noqa: ARG002
-        """None: it does all calls."""
-        return None
 
     def forward(self, call: Call, output: Array, threads: int | None) -> None:
         """Fill `output` [N, K, P, Q]."""

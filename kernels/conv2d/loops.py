@@ -14,22 +14,11 @@ import numpy as np
 from numba import njit
 
 from kernels.arrays import Array, nhwc
-from kernels.conv2d.operator import Call, Gradients
+from kernels.conv2d.operator import Call, Conv2dAlgorithm, Gradients
 
 
-class Loops:
+class Loops(Conv2dAlgorithm):
     """conv2d as its definition reads."""
-
-    threaded = False
-    fuses_relu = False
-
-    def unavailable_reason(self) -> str | None:
-        """None: Numba runs wherever this package does."""
-        return None
-
-    def unsupported(self, call: Call) -> str | None:  # noqa: ARG002
-        """None: it does all calls."""
-        return None
 
     def forward(self, call: Call, output: Array, threads: int | None) -> None:  # noqa: ARG002
         """Fill `output` [N, K, P, Q]."""

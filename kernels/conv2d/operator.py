@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from dataclasses import dataclass, replace
-from typing import Protocol
 
 import numpy as np
 
@@ -49,22 +49,25 @@ class Gradients:
     bias: Array | None
 
 
-class Conv2dAlgorithm(Algorithm, Protocol):
+class Conv2dAlgorithm(Algorithm):
     """A way of computing a call; the arrays to fill hold anything before.
 
     It fills the room that it is given and returns None, or leaves it and returns its own results,
     of the same shapes and in the same memory order.
     """
 
-    fuses_relu: bool
+    fuses_relu: bool = False
     """Whether it sees to `Call.relu` itself."""
 
-    def unsupported(self, call: Call) -> str | None:
+    def unsupported(self, call: Call) -> str | None:  # noqa: ARG002
         """Why it does not do this call, or None."""
+        return None
 
+    @abstractmethod
     def forward(self, call: Call, output: Array, threads: int | None) -> Array | None:
         """Fill `output` [N, K, P, Q]."""
 
+    @abstractmethod
     def backward(
         self, call: Call, grad_output: Array, grads: Gradients, threads: int | None
     ) -> Gradients | None:

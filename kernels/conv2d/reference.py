@@ -5,26 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from kernels.arrays import Array
-from kernels.conv2d.operator import Call, Gradients
-from kernels.pytorch import tensor, torch_threads, torch_unavailable_reason
+from kernels.conv2d.operator import Call, Conv2dAlgorithm, Gradients
+from kernels.pytorch import ByTorch, tensor, torch_threads
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-class Reference:
+class Reference(ByTorch, Conv2dAlgorithm):
     """torch.conv2d and torch's own backward."""
-
-    threaded = True
-    fuses_relu = False
-
-    def unavailable_reason(self) -> str | None:
-        """Why PyTorch cannot be used, or None."""
-        return torch_unavailable_reason()
-
-    def unsupported(self, call: Call) -> str | None:  # noqa: ARG002
-        """None: it does all calls."""
-        return None
 
     def forward(self, call: Call, output: Array, threads: int | None) -> Array:  # noqa: ARG002
         """torch's own array: torch.conv2d cannot write into one that is there."""

@@ -14,22 +14,11 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 from kernels.arrays import Array
-from kernels.conv2d.operator import Call, Gradients
+from kernels.conv2d.operator import Call, Conv2dAlgorithm, Gradients
 
 
-class Windows:
+class Windows(Conv2dAlgorithm):
     """conv2d as matrix products over sliding windows."""
-
-    threaded = False
-    fuses_relu = False
-
-    def unavailable_reason(self) -> str | None:
-        """None: NumPy is always there."""
-        return None
-
-    def unsupported(self, call: Call) -> str | None:  # noqa: ARG002
-        """None: it does all calls."""
-        return None
 
     def forward(self, call: Call, output: Array, threads: int | None) -> None:  # noqa: ARG002
         """Fill `output` [N, K, P, Q]."""

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from kernels.arrays import Array, nhwc
-from kernels.conv2d.operator import Call, Gradients
+from kernels.conv2d.operator import Call, Conv2dAlgorithm, Gradients
 from kernels.conv2d.winograd_blocks import convolve_blocks, correlate_blocks
 from kernels.conv2d.winograd_shape import make_layout, make_shape
 from kernels.simd import Tile, aligned_empty, host_tile
@@ -34,11 +34,10 @@ SPAN_BYTES = 1 << 24
 """How much of the blocks the weight's gradient keeps before all threads wait for each other."""
 
 
-class Winograd:
+class Winograd(Conv2dAlgorithm):
     """conv2d by F(2x2, 3x3); other sizes of blocks than the defaults are for tests."""
 
     threaded = True
-    fuses_relu = False
 
     def __init__(
         self,
@@ -50,10 +49,6 @@ class Winograd:
         self._tile = tile
         self._sizes = block_bytes, depth
         self._span_bytes = span_bytes
-
-    def unavailable_reason(self) -> str | None:
-        """None: LLVM compiles the transforms for any CPU."""
-        return None
 
     def unsupported(self, call: Call) -> str | None:
         """Why it does not do this call, or None."""

@@ -22,20 +22,16 @@ from kernels.blocks import (
     turn,
 )
 from kernels.compiled import Kernel
-from kernels.cross_entropy.operator import Call
+from kernels.cross_entropy.operator import Call, CrossEntropyAlgorithm
 from kernels.cross_entropy.positions import loss_grads, reduce, terms
 from kernels.exponential import any_order, exp, log, widest_vectors
 
 
-class Direct:
+class Direct(CrossEntropyAlgorithm):
     """cross_entropy on one thread or over `prange`."""
 
     def __init__(self, *, threaded: bool) -> None:
         self.threaded = threaded
-
-    def unavailable_reason(self) -> str | None:
-        """None: Numba runs wherever this package does."""
-        return None
 
     def forward(self, call: Call, output: Array, threads: int | None) -> None:
         """Fill `output`: without dimensions, or [N, d1, ...] for reduction "none"."""

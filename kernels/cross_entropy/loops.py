@@ -8,18 +8,12 @@ import numpy as np
 from numba import njit
 
 from kernels.arrays import Array
-from kernels.cross_entropy.operator import Call
+from kernels.cross_entropy.operator import Call, CrossEntropyAlgorithm
 from kernels.cross_entropy.positions import loss_grads, reduce, terms
 
 
-class Loops:
+class Loops(CrossEntropyAlgorithm):
     """One position after another, as the definition reads."""
-
-    threaded = False
-
-    def unavailable_reason(self) -> str | None:
-        """None: Numba runs wherever this package does."""
-        return None
 
     def forward(self, call: Call, output: Array, threads: int | None) -> None:  # noqa: ARG002
         """Fill `output`: without dimensions, or [N, d1, ...] for reduction "none"."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from dataclasses import dataclass, replace
-from typing import Protocol
 
 import numpy as np
 
@@ -47,12 +47,14 @@ class Call:
         return () if self.input.ndim == 1 else (self.input.shape[0], *self.input.shape[2:])
 
 
-class CrossEntropyAlgorithm(Algorithm, Protocol):
+class CrossEntropyAlgorithm(Algorithm):
     """A way of computing a call; the arrays to fill are contiguous and hold anything before."""
 
+    @abstractmethod
     def forward(self, call: Call, output: Array, threads: int | None) -> None:
         """Fill `output`: without dimensions, or [N, d1, ...] for reduction "none"."""
 
+    @abstractmethod
     def backward(
         self, call: Call, grad_output: Array, grad_input: Array, threads: int | None
     ) -> None:

@@ -5,18 +5,12 @@ from __future__ import annotations
 import numpy as np
 
 from kernels.arrays import Array
-from kernels.cross_entropy.operator import Call
+from kernels.cross_entropy.operator import Call, CrossEntropyAlgorithm
 from kernels.cross_entropy.positions import loss_grads, reduce
 
 
-class Reductions:
+class Reductions(CrossEntropyAlgorithm):
     """One pass over the array for each step of the definition."""
-
-    threaded = False
-
-    def unavailable_reason(self) -> str | None:
-        """None: NumPy runs wherever this package does."""
-        return None
 
     def forward(self, call: Call, output: Array, threads: int | None) -> None:  # noqa: ARG002
         """Fill `output`: without dimensions, or [N, d1, ...] for reduction "none"."""

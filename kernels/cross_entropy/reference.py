@@ -5,21 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from kernels.arrays import Array
-from kernels.cross_entropy.operator import Call
-from kernels.pytorch import tensor, torch_threads, torch_unavailable_reason
+from kernels.cross_entropy.operator import Call, CrossEntropyAlgorithm
+from kernels.pytorch import ByTorch, tensor, torch_threads
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-class Reference:
+class Reference(ByTorch, CrossEntropyAlgorithm):
     """torch on the arrays' own memory."""
-
-    threaded = True
-
-    def unavailable_reason(self) -> str | None:
-        """Why PyTorch cannot be used, or None."""
-        return torch_unavailable_reason()
 
     def forward(self, call: Call, output: Array, threads: int | None) -> None:
         """Fill `output`: without dimensions, or [N, d1, ...] for reduction "none"."""

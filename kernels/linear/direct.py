@@ -16,7 +16,7 @@ from numba import njit, prange
 
 from kernels.arrays import Array
 from kernels.compiled import Kernel
-from kernels.linear.operator import Call, Gradients
+from kernels.linear.operator import Call, Gradients, LinearAlgorithm
 from kernels.linear.tiles import NARROW, dot_shapes, dot_tile, outer_shapes, outer_tile, pack_rows
 from kernels.simd import host_tile
 from kernels.tiles import transpose_block
@@ -51,15 +51,11 @@ GRAIN = 1 << 18
 """Products from which on a second thread is worth its start."""
 
 
-class Direct:
+class Direct(LinearAlgorithm):
     """linear on one thread or over `prange`."""
 
     def __init__(self, *, threaded: bool) -> None:
         self.threaded = threaded
-
-    def unavailable_reason(self) -> str | None:
-        """None: Numba runs wherever this package does."""
-        return None
 
     def forward(self, call: Call, output: Array, threads: int | None) -> None:
         """Fill `output` [N, O]."""

@@ -9,17 +9,11 @@ import numpy as np
 from numba import njit
 
 from kernels.arrays import Array
-from kernels.linear.operator import Call, Gradients
+from kernels.linear.operator import Call, Gradients, LinearAlgorithm
 
 
-class Loops:
+class Loops(LinearAlgorithm):
     """linear as its definition reads."""
-
-    threaded = False
-
-    def unavailable_reason(self) -> str | None:
-        """None: Numba runs wherever this package does."""
-        return None
 
     def forward(self, call: Call, output: Array, threads: int | None) -> None:  # noqa: ARG002
         """Fill `output` [N, O]."""

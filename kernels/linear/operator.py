@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 
@@ -33,12 +33,14 @@ class Gradients:
     bias: Array | None
 
 
-class LinearAlgorithm(Algorithm, Protocol):
+class LinearAlgorithm(Algorithm):
     """A way of computing a call; the arrays to fill hold anything before."""
 
+    @abstractmethod
     def forward(self, call: Call, output: Array, threads: int | None) -> None:
         """Fill `output` [N, O]; no size is 0."""
 
+    @abstractmethod
     def backward(
         self, call: Call, grad_output: Array, grads: Gradients, threads: int | None
     ) -> None:

@@ -5,17 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from kernels.arrays import Array
-from kernels.linear.operator import Call, Gradients
+from kernels.linear.operator import Call, Gradients, LinearAlgorithm
 
 
-class Products:
+class Products(LinearAlgorithm):
     """linear by `numpy.matmul`; transposed matrices are read in place."""
-
-    threaded = False
-
-    def unavailable_reason(self) -> str | None:
-        """None: NumPy is always there."""
-        return None
 
     def forward(self, call: Call, output: Array, threads: int | None) -> None:  # noqa: ARG002
         """Fill `output` [N, O]."""

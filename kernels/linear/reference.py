@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 from kernels.arrays import Array
-from kernels.linear.operator import Call, Gradients
-from kernels.pytorch import tensor, torch_threads, torch_unavailable_reason
+from kernels.linear.operator import Call, Gradients, LinearAlgorithm
+from kernels.pytorch import ByTorch, tensor, torch_threads
 
 
-class Reference:
+class Reference(ByTorch, LinearAlgorithm):
     """ATen's addmm and mm, on the arrays' own memory."""
-
-    threaded = True
-
-    def unavailable_reason(self) -> str | None:
-        """Why PyTorch cannot be used, or None."""
-        return torch_unavailable_reason()
 
     def forward(self, call: Call, output: Array, threads: int | None) -> None:
         """Fill `output` [N, O]."""

@@ -1,19 +1,19 @@
-"""log_softmax: the operator, and a file for each algorithm."""
+"""log_softmax: the operator; the algorithms are softmax's, which do both."""
 
-from kernels.log_softmax.loops import Loops
 from kernels.log_softmax.operator import LogSoftmax
-from kernels.log_softmax.reductions import Reductions
-from kernels.log_softmax.reference import Reference
 from kernels.operator import Entry
 from kernels.softmax.direct import Direct
+from kernels.softmax.loops import Loops
+from kernels.softmax.reductions import Reductions
+from kernels.softmax.reference import Reference
 
 LOG_SOFTMAX = Entry(
     LogSoftmax,
     {
-        "loops": Loops(),
-        "numpy": Reductions(),
+        "loops": Loops(log=True),
+        "numpy": Reductions(log=True),
         "numba": Direct(log=True, threaded=False),
         "numba_threads": Direct(log=True, threaded=True),
-        "torch": Reference(),
+        "torch": Reference(log=True),
     },
 )

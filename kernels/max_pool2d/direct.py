@@ -30,7 +30,7 @@ from kernels.lanes import (
     plus,
     store,
 )
-from kernels.max_pool2d.operator import Call
+from kernels.max_pool2d.operator import Call, MaxPool2dAlgorithm
 from kernels.pooling import flat, planes, tasks_of
 
 SHALLOW = 8
@@ -39,15 +39,11 @@ CROWDED = 16
 """From so many windows over each input on, asking them all costs more than going by the indices."""
 
 
-class Direct:
+class Direct(MaxPool2dAlgorithm):
     """max_pool2d on one thread, or over `prange`."""
 
     def __init__(self, *, threaded: bool) -> None:
         self.threaded = threaded
-
-    def unavailable_reason(self) -> str | None:
-        """None: Numba runs wherever this package does."""
-        return None
 
     def forward(
         self, call: Call, output: Array, indices: Array | None, threads: int | None

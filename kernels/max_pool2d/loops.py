@@ -6,17 +6,11 @@ import numpy as np
 from numba import njit
 
 from kernels.arrays import Array
-from kernels.max_pool2d.operator import Call
+from kernels.max_pool2d.operator import Call, MaxPool2dAlgorithm
 
 
-class Loops:
+class Loops(MaxPool2dAlgorithm):
     """max_pool2d as its definition reads."""
-
-    threaded = False
-
-    def unavailable_reason(self) -> str | None:
-        """None: Numba runs wherever this package does."""
-        return None
 
     def forward(
         self,

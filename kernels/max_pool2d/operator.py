@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from dataclasses import dataclass
-from typing import Literal, Protocol, overload
+from typing import Literal, overload
 
 import numpy as np
 
@@ -27,18 +28,20 @@ class Call:
     batched: bool
 
 
-class MaxPool2dAlgorithm(Algorithm, Protocol):
+class MaxPool2dAlgorithm(Algorithm):
     """A way of computing a call; the arrays to fill hold anything before.
 
     The greatest of a window is its first one; NaN is greater than all, and the last NaN counts. A
     window that dilation has left empty is -inf, its index where its first number would be.
     """
 
+    @abstractmethod
     def forward(
         self, call: Call, output: Array, indices: Array | None, threads: int | None
     ) -> None:
         """Fill `output` [N, C, P, Q], and `indices` where wanted: int64, i * W + j."""
 
+    @abstractmethod
     def backward(
         self, call: Call, grad_output: Array, indices: Array, grad_input: Array, threads: int | None
     ) -> int:

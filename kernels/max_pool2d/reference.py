@@ -5,18 +5,12 @@ from __future__ import annotations
 import numpy as np
 
 from kernels.arrays import Array
-from kernels.max_pool2d.operator import Call
-from kernels.pytorch import tensor, torch_threads, torch_unavailable_reason
+from kernels.max_pool2d.operator import Call, MaxPool2dAlgorithm
+from kernels.pytorch import ByTorch, tensor, torch_threads
 
 
-class Reference:
+class Reference(ByTorch, MaxPool2dAlgorithm):
     """torch's max_pool2d_with_indices, which its max_pool2d calls too, and what autograd calls."""
-
-    threaded = True
-
-    def unavailable_reason(self) -> str | None:
-        """Why PyTorch cannot be used, or None."""
-        return torch_unavailable_reason()
 
     def forward(
         self, call: Call, output: Array, indices: Array | None, threads: int | None

@@ -12,20 +12,14 @@ from types import EllipsisType
 import numpy as np
 
 from kernels.arrays import Array
-from kernels.max_pool2d.operator import Call
+from kernels.max_pool2d.operator import Call, MaxPool2dAlgorithm
 from kernels.pooling import Axis
 
 Place = tuple[EllipsisType, slice, slice]
 
 
-class Windows:
+class Windows(MaxPool2dAlgorithm):
     """max_pool2d in as many NumPy steps as a window has places."""
-
-    threaded = False
-
-    def unavailable_reason(self) -> str | None:
-        """None: NumPy is a dependency."""
-        return None
 
     def forward(
         self,

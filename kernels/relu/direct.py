@@ -11,20 +11,17 @@ from numba import prange
 
 from kernels.arrays import Array
 from kernels.compiled import Kernel, tasks_for
+from kernels.relu.operator import ReluAlgorithm
 
 GRAIN = 1 << 14
 """Elements of a task; fewer than eight such are done before a second thread would have started."""
 
 
-class Direct:
+class Direct(ReluAlgorithm):
     """relu on one thread, or over `prange`."""
 
     def __init__(self, *, threaded: bool) -> None:
         self.threaded = threaded
-
-    def unavailable_reason(self) -> str | None:
-        """None: Numba runs wherever this package does."""
-        return None
 
     def forward(self, input: Array, output: Array, threads: int | None) -> None:  # noqa: A002
         """Fill `output`."""

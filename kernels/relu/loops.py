@@ -6,16 +6,11 @@ import numpy as np
 from numba import njit
 
 from kernels.arrays import Array
+from kernels.relu.operator import ReluAlgorithm
 
 
-class Loops:
+class Loops(ReluAlgorithm):
     """relu as its definition reads."""
-
-    threaded = False
-
-    def unavailable_reason(self) -> str | None:
-        """None: Numba runs wherever this package does."""
-        return None
 
     def forward(self, input: Array, output: Array, threads: int | None) -> None:  # noqa: A002, ARG002
         """Fill `output`."""

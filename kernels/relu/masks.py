@@ -9,16 +9,11 @@ from __future__ import annotations
 import numpy as np
 
 from kernels.arrays import Array
+from kernels.relu.operator import ReluAlgorithm
 
 
-class Masks:
+class Masks(ReluAlgorithm):
     """relu by a mask; any strides are read in place."""
-
-    threaded = False
-
-    def unavailable_reason(self) -> str | None:
-        """None: NumPy is always there."""
-        return None
 
     def forward(self, input: Array, output: Array, threads: int | None) -> None:  # noqa: A002, ARG002
         """Fill `output`."""

@@ -6,7 +6,7 @@ not at or below zero, so at NaN too.
 
 from __future__ import annotations
 
-from typing import Protocol
+from abc import abstractmethod
 
 from kernels.arrays import Array, empty, float_array
 from kernels.elementwise import memory_order
@@ -16,16 +16,18 @@ ANY = range(65)
 """NumPy's numbers of dimensions."""
 
 
-class ReluAlgorithm(Algorithm, Protocol):
+class ReluAlgorithm(Algorithm):
     """A way of computing it. The arrays to fill are C-contiguous and hold anything before.
 
     The others have the same shape and any strides: their dimensions come in the order in which the
     result lies in memory.
     """
 
+    @abstractmethod
     def forward(self, input: Array, output: Array, threads: int | None) -> None:  # noqa: A002
         """Fill `output`."""
 
+    @abstractmethod
     def backward(
         self,
         grad_output: Array,

@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 from kernels.arrays import Array
-from kernels.pytorch import tensor, torch_threads, torch_unavailable_reason
+from kernels.pytorch import ByTorch, tensor, torch_threads
+from kernels.relu.operator import ReluAlgorithm
 
 
-class Reference:
+class Reference(ByTorch, ReluAlgorithm):
     """ATen's clamp_min, which is what relu calls, and threshold_backward."""
-
-    threaded = True
-
-    def unavailable_reason(self) -> str | None:
-        """Why PyTorch cannot be used, or None."""
-        return torch_unavailable_reason()
 
     def forward(self, input: Array, output: Array, threads: int | None) -> None:  # noqa: A002
         """Fill `output`."""

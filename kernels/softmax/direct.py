@@ -22,19 +22,15 @@ from kernels.blocks import (
 )
 from kernels.compiled import Kernel
 from kernels.exponential import any_order, exp, log, widest_vectors
-from kernels.softmax.operator import Call
+from kernels.softmax.operator import Call, SoftmaxAlgorithm
 
 
-class Direct:
+class Direct(SoftmaxAlgorithm):
     """softmax, or its logarithm, on one thread or over `prange`."""
 
     def __init__(self, *, log: bool, threaded: bool) -> None:
         self._log = log
         self.threaded = threaded
-
-    def unavailable_reason(self) -> str | None:
-        """None: Numba runs wherever this package does."""
-        return None
 
     def forward(self, call: Call, output: Array, threads: int | None) -> None:
         """Fill `output`, shaped as the input."""

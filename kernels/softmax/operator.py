@@ -6,8 +6,8 @@
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 
@@ -37,12 +37,14 @@ class Call:
         return np.ascontiguousarray(array).reshape(self.shape)
 
 
-class SoftmaxAlgorithm(Algorithm, Protocol):
+class SoftmaxAlgorithm(Algorithm):
     """A way of computing a call; the arrays to fill are contiguous and hold anything before."""
 
+    @abstractmethod
     def forward(self, call: Call, output: Array, threads: int | None) -> None:
         """Fill `output`, shaped as the input."""
 
+    @abstractmethod
     def backward(
         self, call: Call, grad_output: Array, output: Array, grad_input: Array, threads: int | None
     ) -> None:

@@ -5,25 +5,25 @@ from __future__ import annotations
 import numpy as np
 
 from kernels.arrays import Array
-from kernels.softmax.operator import Call
+from kernels.softmax.operator import Call, SoftmaxAlgorithm
 
 
-class Reductions:
-    """One pass over the array for each step of the definition."""
+class Reductions(SoftmaxAlgorithm):
+    """softmax, or its logarithm: one pass over the array for each step of the definition."""
 
-    threaded = False
-
-    def unavailable_reason(self) -> str | None:
-        """None: NumPy runs wherever this package does."""
-        return None
+    def __init__(self, *, log: bool) -> None:
+        self._log = log
 
     def forward(self, call: Call, output: Array, threads: int | None) -> None:  # noqa: ARG002
         """Fill `output`, shaped as the input."""
         axis = call.dim if call.input.ndim else None
         with np.errstate(all="ignore"):
             np.subtract(call.input, call.input.max(axis, keepdims=True), out=output)
-            np.exp(output, out=output)
-            output /= output.sum(axis, keepdims=True)
+            if self._log:
+                output -= np.log(np.exp(output).sum(axis, keepdims=True))
+            else:
+                np.exp(output, out=output)
+                output /= output.sum(axis, keepdims=True)
 
     def backward(
         self,
@@ -36,6 +36,11 @@ class Reductions:
         """Fill `grad_input` from the gradient of the output and the output itself."""
         axis = call.dim if call.input.ndim else None
         with np.errstate(all="ignore"):
-            np.multiply(grad_output, output, out=grad_input)
-            np.subtract(grad_output, grad_input.sum(axis, keepdims=True), out=grad_input)
-            np.multiply(grad_input, output, out=grad_input)
+            if self._log:
+                np.exp(output, out=grad_input)
+                grad_input *= grad_output.sum(axis, keepdims=True)
+                np.subtract(grad_output, grad_input, out=grad_input)
+            else:
+                np.multiply(grad_output, output, out=grad_input)
+                np.subtract(grad_output, grad_input.sum(axis, keepdims=True), out=grad_input)
+                np.multiply(grad_input, output, out=grad_input)

@@ -1,27 +1,25 @@
-"""PyTorch itself: the functions that `torch.nn.functional.softmax` and its gradient call."""
+"""PyTorch itself: what `torch.nn.functional.softmax`, `log_softmax` and their gradients call."""
 
 from __future__ import annotations
 
 from kernels.arrays import Array
-from kernels.pytorch import tensor, torch_threads, torch_unavailable_reason
-from kernels.softmax.operator import Call
+from kernels.pytorch import ByTorch, tensor, torch_threads
+from kernels.softmax.operator import Call, SoftmaxAlgorithm
 
 
-class Reference:
-    """ATen's _softmax and _softmax_backward_data."""
+class Reference(ByTorch, SoftmaxAlgorithm):
+    """ATen's _softmax and _softmax_backward_data, or those of the logarithm."""
 
-    threaded = True
-
-    def unavailable_reason(self) -> str | None:
-        """Why PyTorch cannot be used, or None."""
-        return torch_unavailable_reason()
+    def __init__(self, *, log: bool) -> None:
+        self._log = log
 
     def forward(self, call: Call, output: Array, threads: int | None) -> None:
         """Fill `output`, shaped as the input."""
         import torch
 
+        function = torch.ops.aten._log_softmax if self._log else torch.ops.aten._softmax
         with torch_threads(threads):
-            torch.ops.aten._softmax.out(tensor(call.input), call.dim, False, out=tensor(output))
+            function.out(tensor(call.input), call.dim, False, out=tensor(output))
 
     def backward(
         self, call: Call, grad_output: Array, output: Array, grad_input: Array, threads: int | None
@@ -30,7 +28,9 @@ class Reference:
         import torch
 
         result = tensor(grad_input)
+        arguments = tensor(grad_output), tensor(output), call.dim, result.dtype
         with torch_threads(threads):
-            torch.ops.aten._softmax_backward_data.out(
-                tensor(grad_output), tensor(output), call.dim, result.dtype, grad_input=result
-            )
+            if self._log:
+                torch.ops.aten._log_softmax_backward_data.out(*arguments, out=result)
+            else:
+                torch.ops.aten._softmax_backward_data.out(*arguments, grad_input=result)
