@@ -1,10 +1,10 @@
-"""What the plugin's own tests share: a suite run inside a test, and a clock of its own."""
+"""What tests share: a suite run inside a test, a clock of its own, torch on one thread."""
 
 from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 # Before any run inside: pytester forgets what such a run imports first, and it loads only once.
@@ -64,6 +64,18 @@ def measure(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Measu
         return result, json.loads(saved.read_text()) if saved.exists() else {}
 
     return run
+
+
+@pytest.fixture(scope="module")
+def torch_on_one_thread() -> Iterator[None]:
+    """On arrays as small as the operators' tests have, threads cost more than they save.
+
+    On a busy machine a hundred times more: each call waits until all of them had their turn.
+    """
+    from kernels.pytorch import torch_threads
+
+    with torch_threads(1):
+        yield
 
 
 FAKED = ("--benchmark-timer=fake_clock.now", "--speedup-no-plots")

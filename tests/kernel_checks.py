@@ -1,4 +1,5 @@
-"""What the tests of the operators share: inputs in every memory, error bounds, guarded outputs.
+"""What the tests of the operators share: inputs in every memory, error bounds, guarded outputs,
+gradients against finite differences, fresh interpreters.
 
 The bound (Higham, "Accuracy and Stability of Numerical Algorithms", 2nd ed., section 3.1, with a
 constant that random signs make ample): |y - y64| <= 8 u S, where y64 is the operator in float64, S
@@ -7,15 +8,44 @@ the same operator on absolute values, u the unit roundoff of the result's dtype.
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
+
+import kernels
+from kernels.registry import OPERATORS
 
 FORMATS = ("contiguous", "channels_last", "views")
 DTYPES = ("float32", "float64")
 CANARY = -123456.75
+
+each_memory = pytest.mark.parametrize("memory", FORMATS)
+each_dtype = pytest.mark.parametrize("dtype", DTYPES)
+
+
+def operator(name, implementation, threads=None):
+    """Skips with the reason where it cannot run."""
+    made = kernels.get(name, implementation, threads)
+    reason = made.unavailable_reason()
+    if reason is not None:
+        pytest.skip(reason)
+    return made
+
+
+def by_hand(name):
+    """The implementations of our own."""
+    return [key for key in kernels.names(name) if key != "torch"]
+
+
+def threaded(name):
+    """The implementations of our own that take a number of threads."""
+    return [key for key in by_hand(name) if OPERATORS[name].algorithms[key].threaded]
 
 
 def laid_out(array, memory):
@@ -48,6 +78,20 @@ def tensor(array):
     if any(stride < 0 for stride in array.strides) or not array.flags.writeable:
         array = array.copy(order="K")
     return torch.from_numpy(array)
+
+
+NO_FLOATS = {
+    "list": (lambda array: array.tolist(), "list"),
+    "tensor": (tensor, "Tensor"),
+    "masked": (np.ma.masked_array, "MaskedArray"),
+    "int64": (lambda array: array.astype(np.int64), "int64"),
+    "half": (lambda array: array.astype(np.float16), "float16"),
+    "complex": (lambda array: array.astype(np.complex64), "complex64"),
+    "bool": (lambda array: array.astype(bool), "bool"),
+    "big-endian": (lambda array: array.astype(">f4"), ">f4"),
+    "object": (lambda array: array.astype(object), "object"),
+}
+"""What no operator takes: how it is made of an array, and what an error calls it."""
 
 
 def assert_equal(actual, expected):
@@ -90,6 +134,41 @@ def assert_within(actual, exact, scale, *, factor=8):
         f"at {worst}: got {actual[worst]}, wanted {exact[worst]}, error {error[worst]:.3g}, "
         f"allowed {allowed[worst]:.3g}"
     )
+
+
+def gradcheck(made, *given, **arguments):
+    """Whether the operator's gradients are those of finite differences; `given` in float64."""
+
+    class Ours(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, *tensors):
+            ctx.save_for_backward(*tensors)
+            return torch.from_numpy(made.forward(*(each.numpy() for each in tensors), **arguments))
+
+        @staticmethod
+        def backward(ctx, grad_output):
+            arrays = [each.numpy() for each in ctx.saved_tensors]
+            grads = made.backward(grad_output.contiguous().numpy(), *arrays, **arguments)
+            grads = grads if isinstance(grads, tuple) else (grads,)
+            return tuple(map(torch.from_numpy, grads))
+
+    return torch.autograd.gradcheck(Ours.apply, [tensor(each).requires_grad_() for each in given])
+
+
+def run_python(code, *arguments, **variables):
+    """What a fresh interpreter prints; a variable of None is taken out of the environment."""
+    environment = {**os.environ, **variables}
+    told = subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        env={name: value for name, value in environment.items() if value is not None},
+        cwd=Path(__file__).parent.parent,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert told.returncode == 0, told.stderr
+    return told.stdout.strip()
 
 
 class Guard:

@@ -7,11 +7,8 @@ relative error; so do the parts of the sum. `spread` bounds |t|.
 from __future__ import annotations
 
 import numpy as np
-import pytest
 import torch
 
-import kernels
-from kernels.registry import OPERATORS
 from tests.kernel_checks import laid_out, normal, tensor
 
 CASES = {
@@ -46,21 +43,6 @@ ODD_ROWS = np.array(
 
 FAR_APART = np.array([[3e38, -3e38, 0.0], [-3e38, 1.0, 2.0]], np.float32)
 """Logits whose differences are infinite in float32; NumPy warns of such (warnings are errors)."""
-
-
-def operator(name, implementation, threads=None):
-    """Skips with the reason where it cannot run."""
-    made = kernels.get(name, implementation, threads)
-    reason = made.unavailable_reason()
-    if reason is not None:
-        pytest.skip(reason)
-    return made
-
-
-def threaded(name):
-    """The implementations of our own that take a number of threads."""
-    algorithms = OPERATORS[name].algorithms
-    return [key for key, algorithm in algorithms.items() if algorithm.threaded and key != "torch"]
 
 
 def drawn(shape, dtype, memory="contiguous"):

@@ -19,9 +19,11 @@ from tests.kernel_checks import (
     assert_within,
     laid_out,
     normal,
+    operator,
     tensor,
+    threaded,
 )
-from tests.softmax_checks import FAR_APART, as_rows, operator, threaded
+from tests.softmax_checks import FAR_APART, as_rows
 
 SHAPES = [(7,), (6, 10), (5, 133), (900, 3), (1, 4500), (2, 3, 7), (2, 21, 9, 13), (2, 3, 2, 3, 4)]
 REDUCTIONS = ("mean", "sum", "none")

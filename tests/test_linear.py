@@ -20,9 +20,10 @@ from tests.kernel_checks import (
     integers,
     laid_out,
     normal,
+    operator,
     tensor,
+    threaded,
 )
-from tests.softmax_checks import operator, threaded
 
 CASES = {
     "one number": ((1, 1), (1, 1)),

@@ -1,4 +1,4 @@
-"""max_pool2d in every implementation against torch: values, indices, gradients, refusals."""
+"""What is particular to max_pool2d: indices, ties, NaN, dilation; the rest is in test_pool2d.py."""
 
 from __future__ import annotations
 
@@ -8,63 +8,27 @@ import torch
 import torch.nn.functional as F
 
 import kernels
+from kernels.pytorch import torch_threads
 from tests.kernel_checks import (
-    DTYPES,
-    FORMATS,
-    Guard,
     assert_equal,
     assert_order,
     assert_within,
+    by_hand,
+    each_dtype,
+    each_memory,
     integers,
     laid_out,
     normal,
     tensor,
 )
-from tests.pooling_checks import (
-    NO_FLOATS,
-    assert_refused,
-    assert_same_bits_for_all_threads,
-    by_torch,
-    gradcheck,
-    images,
-)
+from tests.pooling_cases import MAX as CASES
+from tests.pooling_checks import assert_refused, by_torch, images
+
+pytestmark = pytest.mark.usefixtures("torch_on_one_thread")
 
 IMPLEMENTATIONS = kernels.names("max_pool2d")
-OURS = [name for name in IMPLEMENTATIONS if name != "torch"]
-
-CASES = {
-    "2x2": ((2, 3, 6, 5), {"kernel_size": 2}),
-    "3x3 s2 p1": ((2, 17, 9, 8), {"kernel_size": 3, "stride": 2, "padding": 1}),
-    "3x3 s1, more than a vector": ((1, 35, 6, 7), {"kernel_size": 3, "stride": 1, "padding": 1}),
-    "5x5 s1": ((2, 16, 7, 6), {"kernel_size": 5, "stride": 1, "padding": 2}),
-    "1x1": ((1, 3, 4, 5), {"kernel_size": 1}),
-    "kernel = image": ((2, 9, 4, 5), {"kernel_size": (4, 5)}),
-    "stride > kernel": ((2, 10, 9, 8), {"kernel_size": 2, "stride": (3, 4)}),
-    "ceil": ((2, 11, 8, 6), {"kernel_size": 3, "stride": 2, "ceil_mode": True}),
-    "ceil, padded": (
-        (2, 8, 7, 9),
-        {"kernel_size": (2, 3), "stride": 3, "padding": 1, "ceil_mode": True},
-    ),
-    "ceil, last window left out": (
-        (1, 8, 5, 5),
-        {"kernel_size": 2, "stride": 3, "padding": 1, "ceil_mode": True},
-    ),
-    "ceil, kernel > image": ((1, 8, 4, 5), {"kernel_size": 6, "stride": 6, "ceil_mode": True}),
-    "dilated": (
-        (2, 9, 9, 10),
-        {"kernel_size": (3, 2), "stride": (2, 1), "padding": 1, "dilation": (2, 3)},
-    ),
-    "dilated, not dividing": ((1, 12, 8, 9), {"kernel_size": 2, "stride": 1, "dilation": (3, 2)}),
-    "empty windows": (
-        (1, 9, 3, 2),
-        {"kernel_size": 2, "stride": 1, "padding": 1, "dilation": (3, 3)},
-    ),
-    "stride []": ((2, 3, 6, 5), {"kernel_size": [3], "stride": []}),
-}
 
 each_implementation = pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
-each_memory = pytest.mark.parametrize("memory", FORMATS)
-each_dtype = pytest.mark.parametrize("dtype", DTYPES)
 each_case = pytest.mark.parametrize("case", CASES)
 
 
@@ -133,12 +97,6 @@ def test_gradients_of_random_data_are_within_the_bound(implementation, case):
 
 
 @each_implementation
-def test_gradients_are_those_of_finite_differences(implementation):
-    arguments = {"kernel_size": 3, "stride": 2, "padding": 1}
-    assert gradcheck("max_pool2d", implementation, (2, 2, 5, 4), **arguments)
-
-
-@each_implementation
 @each_memory
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_nan_and_infinity_travel_as_in_torch(implementation, memory, value):
@@ -183,73 +141,10 @@ def test_indices_spare_the_search(implementation):
     x = images(normal, (2, 9, 6, 6), "float32", "channels_last")
     operator = max_pool2d(implementation)
     output, indices = operator.forward(x, 3, 1, return_indices=True)
+    indices.flags.writeable = False
     with_indices = operator.backward(output, x, 3, 1, indices=indices)
     elsewhere = operator.backward(output, np.zeros_like(x), 3, 1, indices=indices)
     assert_equal(elsewhere, with_indices)
-
-
-@each_implementation
-def test_an_unbatched_image_gives_unbatched_results(implementation):
-    x = images(integers, (3, 7, 6), "float32")
-    expected, grad_output, expected_grad = by_torch("max_pool2d", x, integers, {"kernel_size": 2})
-    operator = max_pool2d(implementation)
-    output, indices = operator.forward(x, 2, return_indices=True)
-    assert_equal(output, expected.numpy())
-    assert indices.shape == output.shape
-    assert_equal(operator.backward(grad_output, x, 2, indices=indices), expected_grad.numpy())
-
-
-@each_implementation
-def test_an_empty_batch_gives_an_empty_result(implementation):
-    x = np.ones((0, 3, 6, 6), np.float32)
-    operator = max_pool2d(implementation)
-    output, indices = operator.forward(x, 3, return_indices=True)
-    assert_equal(output, F.max_pool2d(tensor(x), 3).numpy())
-    assert_equal(indices, np.zeros((0, 3, 2, 2), np.int64))
-    assert_equal(operator.backward(output, x, 3), x)
-
-
-@each_implementation
-def test_arguments_may_be_read_only_repeated_in_memory_and_unaligned(implementation):
-    plain = images(integers, (2, 1, 6, 6), "float32")
-    packed = np.zeros(plain.shape, np.dtype([("pad", "u1"), ("value", "f4")]))["value"]
-    packed[:] = plain
-    repeated = np.broadcast_to(plain, (2, 9, 6, 6))
-    operator = max_pool2d(implementation)
-    for given in (packed, repeated):
-        array = np.array(given)
-        output, indices = operator.forward(array, 2, return_indices=True)
-        indices.flags.writeable = False
-        before = given.copy()
-        assert_equal(operator.forward(given, 2), output)
-        assert_equal(
-            operator.backward(output, given, 2, indices=indices),
-            operator.backward(output, array, 2),
-        )
-        assert_equal(given, before)
-
-
-@pytest.mark.parametrize("implementation", OURS)
-@each_memory
-@pytest.mark.parametrize("case", ["3x3 s2 p1", "ceil, padded", "stride > kernel"])
-def test_results_are_written_whole_and_nothing_beside_them(
-    implementation, memory, case, monkeypatch
-):
-    monkeypatch.setattr("kernels.pooling.GRAIN", 4)
-    shape, arguments = CASES[case]
-    x = images(integers, shape, "float32", memory)
-    guard = Guard(monkeypatch)
-    operator = max_pool2d(implementation)
-    output, indices = operator.forward(x, **arguments, return_indices=True)
-    operator.forward(x, **arguments)
-    operator.backward(output, x, **arguments, indices=indices)
-    operator.backward(output, x, **arguments)
-    guard.check()
-
-
-def test_every_number_of_threads_gives_the_same_bits():
-    calls = [CASES[case] for case in ("3x3 s2 p1", "5x5 s1", "ceil, padded", "dilated")]
-    assert_same_bits_for_all_threads("max_pool2d", calls)
 
 
 @each_implementation
@@ -265,7 +160,7 @@ def test_indices_outside_of_the_input_are_refused(implementation, memory, channe
         operator.backward(output, x, 3, 2, indices=indices)
 
 
-@pytest.mark.parametrize("implementation", OURS)
+@pytest.mark.parametrize("implementation", by_hand("max_pool2d"))
 @each_memory
 @pytest.mark.parametrize("channels", [3, 9])
 @pytest.mark.parametrize("stray", [0, 1, 3, 7, 8, 48])
@@ -344,22 +239,6 @@ def test_return_indices_is_true_or_false():
         max_pool2d("loops").forward(np.ones((3, 4, 4)), 2, return_indices="yes")
 
 
-@pytest.mark.parametrize("kind", NO_FLOATS)
-def test_what_is_no_array_of_floats_is_a_type_error(kind):
-    spoil, came = NO_FLOATS[kind]
-    with pytest.raises(TypeError, match=f"input must be .*, got {came}"):
-        max_pool2d("loops").forward(spoil(np.ones((1, 2, 4, 4), np.float32)), 2)
-
-
-def test_a_gradient_of_another_dtype_or_shape_is_refused():
-    x = np.ones((2, 3, 6, 6), np.float32)
-    operator = max_pool2d("loops")
-    with pytest.raises(TypeError, match="grad_output must be float32 as the input is"):
-        operator.backward(np.ones((2, 3, 3, 3)), x, 2)
-    with pytest.raises(ValueError, match=r"grad_output must have shape \(2, 3, 3, 3\)"):
-        operator.backward(x, x, 2)
-
-
 @each_implementation
 def test_a_kernel_beyond_all_bounds_takes_the_whole_image_in_ceil_mode(implementation):
     x = images(normal, (1, 9, 4, 5), "float32")
@@ -369,7 +248,7 @@ def test_a_kernel_beyond_all_bounds_takes_the_whole_image_in_ceil_mode(implement
     assert_equal(grad, np.where(x == output, x, 0).astype(np.float32))
 
 
-@each_implementation
+@pytest.mark.parametrize("implementation", by_hand("max_pool2d"))
 def test_padding_beyond_all_bounds_costs_no_time(implementation):
     x = images(normal, (1, 9, 4, 5), "float32")
     arguments = {"kernel_size": 2**31 - 1, "padding": 2**30 - 1, "ceil_mode": True}
@@ -379,8 +258,8 @@ def test_padding_beyond_all_bounds_costs_no_time(implementation):
     assert_equal(grad, np.where(x == output, x, 0).astype(np.float32))
 
 
-@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+@each_implementation
 def test_torchs_number_of_threads_is_restored(implementation):
-    before = torch.get_num_threads()
-    max_pool2d(implementation, 1).forward(np.ones((1, 2, 4, 4), np.float32), 2)
-    assert torch.get_num_threads() == before
+    with torch_threads(2):
+        max_pool2d(implementation, 1).forward(np.ones((1, 2, 4, 4), np.float32), 2)
+        assert torch.get_num_threads() == 2
