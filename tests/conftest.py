@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 # Before any run inside: pytester forgets what such a run imports first, and it loads only once.
-import numpy  # noqa: F401
+import numpy as np
 import pytest
 
 Measure = Callable[..., tuple[pytest.RunResult, dict[str, Any]]]
@@ -64,6 +64,12 @@ def measure(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Measu
         return result, json.loads(saved.read_text()) if saved.exists() else {}
 
     return run
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    """The same numbers in every test."""
+    return np.random.default_rng(0)
 
 
 @pytest.fixture(scope="module")

@@ -1,22 +1,29 @@
+"""add in every implementation against torch: rounding, memory, gradients, refusals."""
+
+from __future__ import annotations
+
 import numpy as np
 import pytest
 import torch
-from kernel_checks import (
-    DTYPES,
+
+import kernels
+from kernels.add import direct
+from tests.kernel_checks import (
     FORMATS,
     Guard,
     about,
     assert_equal,
     assert_order,
     assert_within,
+    each_dtype,
+    each_memory,
     integers,
     laid_out,
     normal,
     tensor,
 )
 
-import kernels
-from kernels.add import direct
+pytestmark = pytest.mark.usefixtures("torch_on_one_thread")
 
 NAMES = kernels.names("add")
 ARMS = [(name, 1) for name in NAMES] + [("numba_threads", 2), ("torch", 2)]
@@ -35,14 +42,7 @@ SHAPES = [
 ]
 
 every = pytest.mark.parametrize("name", NAMES)
-each_memory = pytest.mark.parametrize("memory", FORMATS)
-each_dtype = pytest.mark.parametrize("dtype", DTYPES)
 each_pair_of_shapes = pytest.mark.parametrize("shapes", SHAPES, ids=str)
-
-
-@pytest.fixture
-def rng():
-    return np.random.default_rng(0)
 
 
 def drawn(draw, rng, shape, dtype, memory):

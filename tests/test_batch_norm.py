@@ -1,119 +1,37 @@
-"""batch_norm against torch.
+"""batch_norm in every implementation against torch: rounding, what may be left out, odd numbers."""
 
-The bound is 8 u S with S = (|x - mean| + m) r |weight| + |bias|, r = 1 / sqrt(var + eps). In
-training m = mean|x|, for the error of the mean as a sum; in inference m = |running_mean|, for
-torch, in float64 too, multiplies before it subtracts the mean. Our own float32 results have neither
-error: a test of its own holds them to m = 0. Gradients: see `scales`.
-"""
+from __future__ import annotations
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from kernel_checks import (
-    DTYPES,
-    FORMATS,
-    Guard,
-    about,
-    assert_equal,
-    assert_order,
-    assert_within,
-    integers,
-    laid_out,
-    normal,
-    tensor,
-)
 
 import kernels
 from kernels.batch_norm import by_planes, by_rows
+from tests.batch_norm_checks import (
+    EPS,
+    channels,
+    check,
+    each_by_hand,
+    either,
+    every,
+    truth,
+)
+from tests.kernel_checks import (
+    about,
+    assert_equal,
+    assert_within,
+    each_dtype,
+    each_memory,
+    integers,
+    laid_out,
+    normal,
+)
 
-NAMES = kernels.names("batch_norm")
-OURS = [name for name in NAMES if name != "torch"]
-ARMS = [(name, 1) for name in OURS] + [("numba_threads", 2)]
+pytestmark = pytest.mark.usefixtures("torch_on_one_thread")
+
 SHAPES = [(7, 3), (2, 3, 5), (2, 3, 4, 5), (3, 300, 1, 1), (2, 3, 2, 3, 4), (2, 3, 2, 1, 2, 2)]
-EPS = 1e-5
-
-every = pytest.mark.parametrize("name", NAMES)
-ours = pytest.mark.parametrize("name", OURS)
-each_memory = pytest.mark.parametrize("memory", FORMATS)
-each_dtype = pytest.mark.parametrize("dtype", DTYPES)
-either = pytest.mark.parametrize("training", [True, False], ids=["training", "inference"])
-
-
-@pytest.fixture
-def rng():
-    return np.random.default_rng(0)
-
-
-def channels(rng, count, dtype):
-    """running_mean, running_var, weight, bias."""
-    mean, weight, bias = rng.standard_normal((3, count)).astype(dtype)
-    return mean, (rng.random(count) + 0.5).astype(dtype), weight, bias
-
-
-def wide(array):
-    return None if array is None else torch.from_numpy(np.array(array, np.float64))
-
-
-def truth(x, gy, mean, var, weight, bias, training, **options):
-    """torch in float64: output, its gradients by name, running statistics afterwards."""
-    x, gy, mean, var, weight, bias = map(wide, (x, gy, mean, var, weight, bias))
-    wanted = {"input": x, "weight": weight, "bias": bias}
-    wanted = {name: value.requires_grad_() for name, value in wanted.items() if value is not None}
-    output = F.batch_norm(x, mean, var, weight, bias, training, **options)
-    grads = torch.autograd.grad(output, list(wanted.values()), gy)
-    grads = {name: grad.numpy() for name, grad in zip(wanted, grads, strict=True)}
-    return output.detach().numpy(), grads, mean, var
-
-
-def scales(x, gy, mean, var, weight, bias, training):
-    """The operator and its gradients on absolute values, in float64.
-
-    With n = (|x - mean| + m) r for the normalised input: r |weight| (|gy| + mean|gy| +
-    n mean(|gy| n)) for the input's, the sums of |gy| n and |gy| for weight's and bias'.
-    """
-    axes = (0, *range(2, x.ndim))
-    x, gy = x.astype(np.float64), abs(gy.astype(np.float64))
-
-    def over(values):
-        return np.asarray(values, np.float64).reshape(-1, *[1] * (x.ndim - 2))
-
-    if training:
-        mean, var = x.mean(axis=axes), x.var(axis=axes)
-    r = 1 / np.sqrt(var.astype(np.float64) + EPS)
-    slack = abs(x).mean(axis=axes) if training else abs(mean)
-    normal = (abs(x - over(mean)) + over(slack)) * over(r)
-    factor = over(abs(r * weight))
-    grad_input = factor * gy
-    if training:
-        both = over(gy.mean(axis=axes)) + normal * over((gy * normal).mean(axis=axes))
-        grad_input = grad_input + factor * both
-    grads = {
-        "input": grad_input,
-        "weight": (gy * normal).sum(axis=axes),
-        "bias": gy.sum(axis=axes),
-    }
-    return normal * over(abs(weight)) + over(abs(bias)), grads
-
-
-def check(operator, x, gy, parameters, training):
-    """Output, gradients and running statistics within the bound."""
-    output, grads, running_mean, running_var = truth(x, gy, *parameters, training)
-    scale, grad_scales = scales(x, gy, *parameters, training)
-    mean, var, weight, bias = parameters
-    ours = operator.backward(gy, x, mean, var, weight, bias, training)
-    mean, var = mean.copy(), var.copy()
-    with about("output"):
-        result = operator.forward(x, mean, var, weight, bias, training)
-        assert result.dtype == x.dtype
-        assert_within(result, output, scale)
-    for (name, exact), grad in zip(grads.items(), ours, strict=True):
-        with about(f"gradient of {name}"):
-            assert grad.dtype == x.dtype
-            assert_within(grad, exact, grad_scales[name])
-    unit = np.finfo(x.dtype).eps / 2
-    np.testing.assert_allclose(mean, running_mean.numpy(), rtol=8 * unit, atol=8 * unit)
-    np.testing.assert_allclose(var, running_var.numpy(), rtol=8 * unit)
 
 
 @every
@@ -152,7 +70,7 @@ def test_integers_are_exact_in_inference(name, memory, dtype, rng):
             assert_equal(grad, exact.astype(dtype))
 
 
-@ours
+@each_by_hand
 @either
 @pytest.mark.parametrize("memory", ["contiguous", "channels_last"])
 def test_a_mean_far_from_zero_costs_float32_nothing(name, training, memory, rng):
@@ -202,36 +120,6 @@ def test_gradients_that_are_not_needed_are_none(name, rng):
 
 
 @every
-@pytest.mark.parametrize("momentum", [0.1, 0, 1, 0.75])
-def test_running_statistics_are_updated_in_place(name, momentum, rng):
-    x = normal(rng, (3, 4, 5, 2), "float32")
-    mean, var, *_ = channels(rng, 4, "float32")
-    room = np.zeros((4, 6), np.float32)
-    view_mean, view_var = room[::-1, 1], room[:, 4]
-    view_mean[...], view_var[...] = mean, var
-    kernels.get("batch_norm", name).forward(
-        x, view_mean, view_var, training=True, momentum=momentum
-    )
-    expected = truth(x, x, mean, var, None, None, True, momentum=momentum)
-    np.testing.assert_allclose(view_mean, expected[2].numpy(), rtol=1e-6, atol=1e-6)
-    np.testing.assert_allclose(view_var, expected[3].numpy(), rtol=1e-6)
-    assert not room[:, [0, 2, 3, 5]].any(), "written beside the view"
-
-
-@every
-def test_running_statistics_stay_in_inference_backward_and_for_nothing(name, rng):
-    x = normal(rng, (3, 4, 5, 2), "float32")
-    mean, var, weight, bias = channels(rng, 4, "float32")
-    before = mean.copy(), var.copy()
-    operator = kernels.get("batch_norm", name)
-    operator.forward(x, mean, var, weight, bias)
-    operator.backward(x, x, mean, var, weight, bias, training=True)
-    operator.forward(x[:0], mean, var, weight, bias, training=True)
-    assert_equal(mean, before[0])
-    assert_equal(var, before[1])
-
-
-@every
 @either
 @pytest.mark.parametrize("shape", [(0, 3, 4, 5), (2, 3, 0, 5), (2, 0, 4, 5), (0, 3)])
 def test_empty_batches_give_empty_output_and_no_gradients(name, training, shape):
@@ -241,22 +129,6 @@ def test_empty_batches_give_empty_output_and_no_gradients(name, training, shape)
     grads = operator.backward(x, x, zero, zero, zero, zero, training)
     for grad, like in zip(grads, (x, zero, zero), strict=True):
         assert_equal(grad, np.zeros_like(like))
-
-
-@every
-@either
-@pytest.mark.parametrize(
-    "lay",
-    [
-        lambda x: np.repeat(x, 2, axis=3)[..., ::2],
-        lambda x: np.pad(laid_out(x, "channels_last"), ((0,), (2,), (1,), (0,)))[:, 2:-2, 1:-1],
-        lambda x: np.array(x.T, order="C").T,
-    ],
-    ids=["every second", "cut out of channels-last", "turned round"],
-)
-def test_input_with_gaps_or_in_another_order_is_taken(name, training, lay, rng):
-    x, gy = (lay(normal(rng, (3, 4, 5, 6), "float32")) for _ in range(2))
-    check(kernels.get("batch_norm", name), x, gy, channels(rng, 4, "float32"), training)
 
 
 @pytest.mark.parametrize("name", ["numba", "numba_threads"])
@@ -297,7 +169,7 @@ def test_odd_running_statistics_give_what_torch_gives(name, memory, rng):
     np.testing.assert_allclose(result, expected, rtol=1e-5)
 
 
-@ours
+@each_by_hand
 @either
 @pytest.mark.parametrize("value", [0.0, 3.5])
 def test_channels_without_variance_are_the_bias(name, training, value):
@@ -306,123 +178,3 @@ def test_channels_without_variance_are_the_bias(name, training, value):
     bias = np.arange(3, dtype=np.float32)
     result = kernels.get("batch_norm", name).forward(x, mean, var, None, bias, training)
     assert_equal(result, np.broadcast_to(bias[:, None, None], x.shape))
-
-
-@every
-@either
-@pytest.mark.parametrize("shape", [(2, 3, 4, 5), (1, 3, 4, 5), (2, 1, 4, 5), (2, 3, 2, 3, 2)])
-@pytest.mark.parametrize("change", ["none", "last", "gaps", "swapped"])
-def test_results_lie_in_torch_s_order_of_memory(name, training, shape, change, rng):
-    x = normal(rng, shape, "float32")
-    if change == "last":
-        x = np.moveaxis(np.ascontiguousarray(np.moveaxis(x, 1, -1)), -1, 1)
-    elif change == "gaps":
-        x = np.moveaxis(normal(rng, (*shape[:1], *shape[2:-1], 9, shape[1]), "float32"), -1, 1)
-        x = x[..., ::2]
-    elif change == "swapped":
-        x = np.ascontiguousarray(x.swapaxes(-1, -2)).swapaxes(-1, -2)
-    parameters = channels(rng, shape[1], "float32")
-    given = tensor(x).requires_grad_()
-    expected = F.batch_norm(given, *map(tensor, parameters), training)
-    (grad,) = torch.autograd.grad(expected, given, tensor(x))
-    operator = kernels.get("batch_norm", name)
-    assert_order(operator.backward(x, x, *parameters, training)[0], grad)
-    result = operator.forward(x, *parameters, training)
-    assert_order(result, expected.detach())
-
-
-@every
-@either
-def test_read_only_input_and_parameters_are_taken(name, training, rng):
-    x = normal(rng, (3, 4, 5), "float32")
-    mean, var, weight, bias = channels(rng, 4, "float32")
-    expected = truth(x, x, mean, var, weight, bias, training)[0]
-    for array in (x, weight, bias):
-        array.flags.writeable = False
-    if not training:
-        mean.flags.writeable = var.flags.writeable = False
-    operator = kernels.get("batch_norm", name)
-    operator.backward(x, x, mean, var, weight, bias, training)
-    result = operator.forward(x, mean, var, weight, bias, training)
-    np.testing.assert_allclose(result, expected, rtol=1e-5, atol=1e-6)
-
-
-@pytest.mark.parametrize(("name", "threads"), ARMS)
-@pytest.mark.parametrize("memory", ["contiguous", "channels_last"])
-@either
-def test_tasks_that_do_not_divide_the_work_stay_within_it(
-    name, threads, memory, training, rng, monkeypatch
-):
-    monkeypatch.setattr(by_planes, "GRAIN", 50)
-    monkeypatch.setattr(by_rows, "tasks", lambda shape: shape[0] // 10)
-    guard = Guard(monkeypatch)
-    x, gy = (laid_out(normal(rng, (3, 7, 5, 9), "float32"), memory) for _ in range(2))
-    operator = kernels.get("batch_norm", name, threads=threads)
-    check(operator, x, gy, channels(rng, 7, "float32"), training)
-    guard.check()
-
-
-@pytest.mark.parametrize("memory", ["contiguous", "channels_last"])
-@either
-def test_every_number_of_threads_gives_the_same_bits(memory, training, rng):
-    x, gy = (laid_out(normal(rng, (3, 70, 21, 19), "float32"), memory) for _ in range(2))
-    parameters = channels(rng, 70, "float32")
-    results = []
-    for name, threads in (("numba_threads", 2), ("numba_threads", 1), ("numba", 1)):
-        operator = kernels.get("batch_norm", name, threads=threads)
-        grads = operator.backward(gy, x, *parameters, training)
-        mean, var = parameters[0].copy(), parameters[1].copy()
-        output = operator.forward(x, mean, var, *parameters[2:], training)
-        results.append((output, *grads, mean, var))
-    for other in results[1:]:
-        for first, second in zip(results[0], other, strict=True):
-            assert_equal(second, first)
-
-
-@every
-def test_what_torch_refuses_is_refused(name):
-    operator = kernels.get("batch_norm", name)
-    x, ok = np.zeros((2, 3, 4, 5), np.float32), np.ones(3, np.float32)
-
-    def refused(kind, match, *arguments, **options):
-        with pytest.raises(kind, match=match):
-            operator.forward(*arguments, **options)
-        with pytest.raises(kind, match=match):
-            operator.backward(arguments[0], *arguments, **options)
-
-    refused(TypeError, "must be a NumPy array, got list", [1.0], ok, ok)
-    refused(TypeError, "must be float32 or float64, got int64", np.zeros((2, 3), int), ok, ok)
-    refused(TypeError, "running_mean must be a NumPy array, got str", x, "mean", ok)
-    refused(TypeError, "running_var must be float32 as the input is", x, ok, ok.astype(np.float64))
-    refused(TypeError, "weight must be float32 as the input is", x, ok, ok, ok.astype(np.float64))
-    refused(TypeError, "bias must be a NumPy array", x, ok, ok, None, 1.0)
-    refused(TypeError, "training must be True or False, got 'yes'", x, ok, ok, training="yes")
-    refused(TypeError, "momentum must be a number, got None", x, ok, ok, momentum=None)
-    refused(TypeError, "eps must be a number, got 'small'", x, ok, ok, eps="small")
-    refused(ValueError, "input must have .* dimensions, got shape", x[0, 0, 0], ok, ok)
-    refused(ValueError, r"running_mean must have shape \(3,\), got \(2,\)", x, ok[:2], ok)
-    refused(ValueError, r"running_var must have shape \(3,\), got \(2,\)", x, ok, ok[:2])
-    refused(ValueError, "running_mean must have 1 dimensions", x, ok[:, None], ok)
-    refused(ValueError, r"weight must have shape \(3,\), got \(2,\)", x, ok, ok, ok[:2])
-    refused(ValueError, r"bias must have shape \(3,\), got \(2,\)", x, ok, ok, ok, ok[:2])
-    refused(ValueError, "must be given unless in training", x, None, None)
-    refused(ValueError, "must both be given or both be None", x, ok, None, training=True)
-    refused(ValueError, "must both be given or both be None", x, None, ok)
-    refused(ValueError, "eps must be above 0 in training, got 0", x, ok, ok, training=True, eps=0)
-    refused(ValueError, "eps must be at least 0, got -1", x, ok, ok, eps=-1)
-    for single in (x[:1, :, 0, 0], x[:1, :, :1, :1]):
-        refused(ValueError, "more than one value per channel", single, ok, ok, training=True)
-    with pytest.raises(ValueError, match=r"grad_output must have shape \(2, 3, 4, 5\), got"):
-        operator.backward(x[:1], x, ok, ok)
-
-
-@every
-@pytest.mark.parametrize("which", ["running_mean", "running_var"])
-def test_read_only_running_statistics_are_refused_in_training(name, which, rng):
-    x = normal(rng, (2, 3, 4), "float32")
-    running = {"running_mean": np.zeros(3, np.float32), "running_var": np.ones(3, np.float32)}
-    running[which].flags.writeable = False
-    operator = kernels.get("batch_norm", name)
-    with pytest.raises(ValueError, match=f"{which} must be writable in training"):
-        operator.forward(x, **running, training=True)
-    operator.forward(x, **running)

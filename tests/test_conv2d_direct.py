@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import platform
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,7 +15,18 @@ from kernels.conv2d.direct import Direct
 from kernels.conv2d.operator import Conv2d
 from kernels.simd import Avx2, Avx512, Neon, Plain, tile_for
 from kernels.threads import most_threads
-from tests.kernel_checks import Guard, assert_equal, integers, laid_out, normal, tensor
+from tests.kernel_checks import (
+    Guard,
+    assert_equal,
+    each_memory,
+    integers,
+    laid_out,
+    normal,
+    run_python,
+    tensor,
+)
+
+pytestmark = pytest.mark.usefixtures("torch_on_one_thread")
 
 TILES = {"Avx512": Avx512(), "Avx2": Avx2(), "Neon": Neon(), "Plain": Plain()}
 NAMES = ("input", "weight", "bias")
@@ -31,7 +38,6 @@ SHAPES = {
     "depthwise": ((2, 37, 7, 6), (37, 1, 3, 2), {"groups": 37, "stride": 2, "padding": 1}),
     "groups of few": ((2, 8, 6, 6), (12, 4, 3, 2), {"groups": 2, "dilation": (1, 2)}),
 }
-ROOT = Path(__file__).parents[1]
 
 
 def arrays(shape, weight, dtype, draw, memory="channels_last"):
@@ -72,7 +78,7 @@ def test_narrow_vectors_of_float64_are_exact():
     assert_exact(conv, arrays(x, weight, "float64", integers), arguments)
 
 
-@pytest.mark.parametrize("memory", ["contiguous", "channels_last", "views"])
+@each_memory
 @pytest.mark.parametrize("filters", [1, 15, 16, 17, 31, 32, 33, 70])
 def test_any_number_of_filters_in_any_memory(filters, memory):
     given = arrays((2, 19, 5, 4), (filters, 19, 2, 3), "float32", integers, memory)
@@ -227,24 +233,12 @@ def test_compiled_for_a_lesser_cpu_and_read_from_disk_by_the_next_process(tmp_pa
         grad=grad,
     )
     environment = {
-        **os.environ,
         "NUMBA_CPU_NAME": "haswell",
         "NUMBA_CPU_FEATURES": "+avx2,+fma,+bmi,+bmi2,+lzcnt,+popcnt,+sse4.2",
         "NUMBA_CACHE_DIR": str(tmp_path / "cache"),
     }
-    told = [
-        subprocess.run(
-            [sys.executable, "-c", LESSER, str(tmp_path / "case.npz")],
-            cwd=ROOT,
-            env=environment,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        for _ in range(2)
-    ]
-    assert [each.returncode for each in told] == [0, 0], told[0].stderr + told[1].stderr
-    assert [each.stdout.split() for each in told] == [
+    told = [run_python(LESSER, str(tmp_path / "case.npz"), **environment) for _ in range(2)]
+    assert [each.split() for each in told] == [
         ["Avx2", "ymm", "0", "2"],
         ["Avx2", "2", "0"],  # what comes from disk brings no assembly
     ]

@@ -27,6 +27,8 @@ from tests.kernel_checks import (
     tensor,
 )
 
+pytestmark = pytest.mark.usefixtures("torch_on_one_thread")
+
 BLOCKS = ((3, 19, 13, 12), (37, 19, 3, 3))
 """More tiles than filters: tasks are blocks of tiles."""
 PANELS = ((1, 70, 9, 7), (70, 70, 3, 3))

@@ -11,12 +11,12 @@ import torch.nn.functional as F
 
 import kernels
 from tests.kernel_checks import (
-    DTYPES,
-    FORMATS,
     Guard,
     about,
     assert_order,
     assert_within,
+    each_dtype,
+    each_memory,
     laid_out,
     normal,
     operator,
@@ -25,13 +25,13 @@ from tests.kernel_checks import (
 )
 from tests.softmax_checks import FAR_APART, as_rows
 
+pytestmark = pytest.mark.usefixtures("torch_on_one_thread")
+
 SHAPES = [(7,), (6, 10), (5, 133), (900, 3), (1, 4500), (2, 3, 7), (2, 21, 9, 13), (2, 3, 2, 3, 4)]
 REDUCTIONS = ("mean", "sum", "none")
 
 each_implementation = pytest.mark.parametrize("implementation", kernels.names("cross_entropy"))
 each_threaded = pytest.mark.parametrize("implementation", threaded("cross_entropy"))
-each_memory = pytest.mark.parametrize("memory", FORMATS)
-each_dtype = pytest.mark.parametrize("dtype", DTYPES)
 each_reduction = pytest.mark.parametrize("reduction", REDUCTIONS)
 each_target = pytest.mark.parametrize("target", ["labels", "probabilities"])
 

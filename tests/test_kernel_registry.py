@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -17,32 +15,38 @@ import torch
 import kernels
 from kernels.registry import OPERATORS
 from kernels.threads import most_threads, numba_threads
-from tests.kernel_checks import normal
-
-ROOT = Path(__file__).parent.parent
+from tests.kernel_checks import normal, run_python
 
 LEGEND = ["loops", "numpy", "numba", "numba_threads", "winograd", "torch"]
 
 
 def images(seed=0):
+    """input, weight and bias of a convolution."""
     rng = np.random.default_rng(seed)
     return [normal(rng, shape, "float32") for shape in ((3, 7, 9, 8), (21, 7, 3, 3), (21,))]
 
 
-def run_python(code, **variables):
-    """What a fresh interpreter prints; it has to end well within a minute."""
-    inherited = {k: v for k, v in os.environ.items() if k != "NUMBA_THREADING_LAYER"}
-    told = subprocess.run(
-        [sys.executable, "-c", code],
-        env={**inherited, **variables},
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
-    assert told.returncode == 0, told.stderr
-    return told.stdout.strip()
+def python(code, implementation="numba_threads", **variables):
+    """What a fresh interpreter prints that knows `convolve`, of `images()`; torch is not loaded.
+
+    The environment names no threading layer unless `variables` do.
+    """
+    variables.setdefault("NUMBA_THREADING_LAYER", None)
+    return run_python(CONVOLVE.format(implementation=implementation) + code, **variables)
+
+
+CONVOLVE = """
+import numba, numpy as np
+import kernels
+
+rng = np.random.default_rng(0)
+shapes = (3, 7, 9, 8), (21, 7, 3, 3), (21,)
+images = [rng.standard_normal(shape).astype("float32") for shape in shapes]
+
+def convolve():
+    return kernels.get("conv2d", {implementation!r}).forward(*images).tobytes()
+
+"""
 
 
 def test_all_operators_are_there_in_legend_order():
@@ -201,20 +205,14 @@ def test_several_python_threads_may_call_at_once():
 
 FORKED = """
 import os, signal
-import numba
-import kernels
-from tests.test_kernel_registry import images
-
-operator = kernels.get("conv2d", "numba_threads")
-before = operator.forward(*images()).tobytes()
+before = convolve()
 assert numba.threading_layer() == "tbb", numba.threading_layer()
 child = os.fork()
 if child == 0:
     signal.alarm(30)  # a pool that the fork broke waits forever
-    os._exit(0 if operator.forward(*images()).tobytes() == before else 1)
+    os._exit(0 if convolve() == before else 1)
 _, status = os.waitpid(child, 0)
-same = operator.forward(*images()).tobytes() == before
-print("forked", os.waitstatus_to_exitcode(status), same)
+print("forked", os.waitstatus_to_exitcode(status), convolve() == before)
 """
 
 
@@ -225,63 +223,46 @@ def tbb_is_installed():
 def test_a_child_forked_after_the_first_use_computes_on():
     if not tbb_is_installed():
         pytest.skip("only Numba's layer on TBB outlives a fork; install tbb")
-    assert run_python(FORKED, PYTHONWARNINGS="ignore") == "forked 0 True"
-
-
-FIRST_USE = """
-import numba
-import kernels
-from tests.test_kernel_registry import images
-
-operator = kernels.get("conv2d", {implementation!r})
-output = operator.forward(*images(), padding=1)
-print(numba.threading_layer())
-"""
+    assert python(FORKED, PYTHONWARNINGS="ignore") == "forked 0 True"
 
 
 @pytest.mark.parametrize("implementation", ["numba_threads", "winograd"])
 def test_the_layer_is_tbb_wherever_it_is_installed(implementation):
     """Whatever of Numba's an operator uses first: the layer is settled by then."""
-    told = run_python(FIRST_USE.format(implementation=implementation), PYTHONWARNINGS="ignore")
+    code = "convolve(); print(numba.threading_layer())"
+    told = python(code, implementation, PYTHONWARNINGS="ignore")
     assert told == ("tbb" if tbb_is_installed() else "omp")
 
 
 @pytest.mark.parametrize("layer", ["omp", "workqueue"])
 def test_a_threading_layer_that_the_environment_names_is_kept(layer):
-    code = (
-        "import numba, kernels.threads as t; t._choose_layer(); print(numba.config.THREADING_LAYER)"
-    )
-    assert run_python(code, NUMBA_THREADING_LAYER=layer) == layer
+    code = "import kernels.threads as t; t._choose_layer(); print(numba.config.THREADING_LAYER)"
+    assert python(code, NUMBA_THREADING_LAYER=layer) == layer
 
 
 def test_without_tbb_the_layer_is_openmp():
     code = (
-        "import sys, numba, kernels.threads as t\n"
+        "import sys, kernels.threads as t\n"
         "sys.modules['numba.np.ufunc.tbbpool'] = None\n"
         "t._choose_layer(); print(numba.config.THREADING_LAYER)"
     )
-    assert run_python(code) == "omp"
+    assert python(code) == "omp"
 
 
 def test_with_neither_the_layer_is_the_work_queue():
     code = (
-        "import sys, numba, kernels\n"
-        "from tests.test_kernel_registry import images\n"
+        "import sys\n"
         "sys.modules['numba.np.ufunc.tbbpool'] = sys.modules['numba.np.ufunc.omppool'] = None\n"
-        "kernels.get('conv2d', 'numba_threads').forward(*images())\n"
-        "print(numba.threading_layer())"
+        "convolve(); print(numba.threading_layer())"
     )
-    assert run_python(code) == "workqueue"
+    assert python(code) == "workqueue"
 
 
 def test_a_second_start_takes_compiled_code_from_the_cache():
     code = (
-        "import kernels, numba\n"
         "from kernels.conv2d import loops\n"
-        "from tests.test_kernel_registry import images\n"
-        "kernels.get('conv2d', 'loops').forward(*images())\n"
-        "stats = loops._forward.stats\n"
+        "convolve(); stats = loops._forward.stats\n"
         "print(sum(stats.cache_hits.values()), sum(stats.cache_misses.values()))"
     )
-    run_python(code)
-    assert run_python(code) == "1 0"
+    python(code, "loops")
+    assert python(code, "loops") == "1 0"

@@ -14,6 +14,8 @@ import pytest
 import kernels
 from tests.onnx_adapters import ADAPTERS
 
+pytestmark = pytest.mark.usefixtures("torch_on_one_thread")
+
 RUN = {
     "Conv": """
         basic_conv_with_padding basic_conv_without_padding conv_with_strides_padding

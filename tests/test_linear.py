@@ -10,13 +10,15 @@ import torch.nn.functional as F
 import kernels
 from kernels.linear import direct
 from tests.kernel_checks import (
-    DTYPES,
-    FORMATS,
     Guard,
     about,
     assert_equal,
     assert_order,
     assert_within,
+    by_hand,
+    each_dtype,
+    each_memory,
+    gradcheck,
     integers,
     laid_out,
     normal,
@@ -24,6 +26,8 @@ from tests.kernel_checks import (
     tensor,
     threaded,
 )
+
+pytestmark = pytest.mark.usefixtures("torch_on_one_thread")
 
 CASES = {
     "one number": ((1, 1), (1, 1)),
@@ -45,8 +49,6 @@ NAMES = ("input", "weight", "bias")
 
 each_implementation = pytest.mark.parametrize("implementation", kernels.names("linear"))
 each_threaded = pytest.mark.parametrize("implementation", threaded("linear"))
-each_memory = pytest.mark.parametrize("memory", FORMATS)
-each_dtype = pytest.mark.parametrize("dtype", DTYPES)
 each_case = pytest.mark.parametrize("case", CASES)
 
 
@@ -192,25 +194,11 @@ def test_threads_change_no_bit_and_write_nothing_else(monkeypatch, implementatio
     guard.check()
 
 
-@pytest.mark.parametrize("implementation", [n for n in kernels.names("linear") if n != "torch"])
+@pytest.mark.parametrize("implementation", by_hand("linear"))
 def test_gradients_are_gradchecked(implementation):
-    op = operator("linear", implementation)
-
-    class Ours(torch.autograd.Function):
-        @staticmethod
-        def forward(ctx, *given):
-            ctx.save_for_backward(*given)
-            return torch.from_numpy(op.forward(*(array.detach().numpy() for array in given)))
-
-        @staticmethod
-        def backward(ctx, grad):
-            given = [array.detach().numpy() for array in ctx.saved_tensors]
-            return tuple(map(torch.from_numpy, op.backward(grad.numpy(), *given)))
-
     rng = np.random.default_rng(0)
-    given = [torch.from_numpy(normal(rng, shape, "float64")).requires_grad_()
-             for shape in ((3, 5), (4, 5), (4,))]  # fmt: skip
-    assert torch.autograd.gradcheck(Ours.apply, tuple(given))
+    given = [normal(rng, shape, "float64") for shape in ((3, 5), (4, 5), (4,))]
+    assert gradcheck(operator("linear", implementation), *given)
 
 
 X, W, B = np.zeros((2, 3), "float32"), np.zeros((5, 3), "float32"), np.zeros(5, "float32")

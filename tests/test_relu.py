@@ -1,38 +1,37 @@
+"""relu in every implementation against torch: odd numbers, memory, gradients, refusals."""
+
+from __future__ import annotations
+
 import itertools
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from kernel_checks import (
-    DTYPES,
-    FORMATS,
+
+import kernels
+from kernels.relu import direct
+from tests.kernel_checks import (
     Guard,
     assert_equal,
     assert_order,
+    each_dtype,
+    each_memory,
     integers,
     laid_out,
     normal,
     tensor,
 )
 
-import kernels
-from kernels.relu import direct
+pytestmark = pytest.mark.usefixtures("torch_on_one_thread")
 
 NAMES = kernels.names("relu")
 ODD = np.array([np.nan, -np.nan, np.inf, -np.inf, 0.0, -0.0, 1e-45, -1e-45, 3e38, -3e38])
 
 every = pytest.mark.parametrize("name", NAMES)
-each_memory = pytest.mark.parametrize("memory", FORMATS)
-each_dtype = pytest.mark.parametrize("dtype", DTYPES)
 
 
 ARMS = [(name, 1) for name in NAMES] + [("numba_threads", 2), ("torch", 2)]
-
-
-@pytest.fixture
-def rng():
-    return np.random.default_rng(0)
 
 
 def memories(rng):
