@@ -11,6 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+# Helpers that assert: without this a failure there says nothing.
+for helper in ("kernel_checks", "batch_norm_checks"):
+    pytest.register_assert_rewrite(f"tests.{helper}")
+
 Measure = Callable[..., tuple[pytest.RunResult, dict[str, Any]]]
 
 FAKE_CLOCK = '''

@@ -28,6 +28,8 @@ class Kind:
     factor: int = 0
     """|ours - torch| <= factor u max(1, |largest|); 0: equal."""
     examples: int = 40
+    contiguous: tuple[str, ...] = ()
+    """Gradients that are contiguous where torch.autograd.grad's are not."""
 
 
 @dataclass(frozen=True)
@@ -169,7 +171,9 @@ def add(draw):
 
 KINDS = {
     "conv2d": Kind(F.conv2d, conv2d, ("input", "weight", "bias"), examples=200),
-    "linear": Kind(F.linear, linear, ("input", "weight", "bias")),
+    # Of a weight with gaps torch.autograd.grad's lies by columns, and a bias' of one row is
+    # grad_output itself; what it adds to `.grad` is contiguous too.
+    "linear": Kind(F.linear, linear, ("input", "weight", "bias"), contiguous=("weight", "bias")),
     "max_pool2d": Kind(F.max_pool2d, max_pool2d),
     "avg_pool2d": Kind(F.avg_pool2d, avg_pool2d, factor=8),
     "adaptive_avg_pool2d": Kind(F.adaptive_avg_pool2d, adaptive_avg_pool2d, factor=8),
@@ -188,13 +192,14 @@ def calls(draw, operator):
     """Arguments by name, arrays in some memory, of either dtype."""
     dtype = draw(st.sampled_from(DTYPES))
     rng = np.random.default_rng(some(draw, 0, 999))
+    memory = st.sampled_from((*FORMATS, "contiguous_gaps"))
     call = {}
     for name, value in KINDS[operator].call(draw).items():
         if isinstance(value, Shape):
             array = integers(rng, value.sizes, dtype)
-            call[name] = laid_out(array, draw(st.sampled_from(FORMATS)))
+            call[name] = laid_out(array, draw(memory))
         elif isinstance(value, np.ndarray) and value.dtype.kind == "f":
             call[name] = value.astype(dtype)
         else:
             call[name] = value
-    return call, draw(st.sampled_from(FORMATS))
+    return call, draw(memory)

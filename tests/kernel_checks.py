@@ -21,7 +21,8 @@ import torch
 import kernels
 from kernels.registry import OPERATORS
 
-FORMATS = ("contiguous", "channels_last", "views")
+FORMATS = ("contiguous", "channels_last", "views", "gaps")
+"""See `laid_out`, which takes "contiguous_gaps" too."""
 DTYPES = ("float32", "float64")
 CANARY = -123456.75
 
@@ -49,16 +50,26 @@ def threaded(name):
 
 
 def laid_out(array, memory):
-    """The same values in other memory; "views": every second element, in negative strides."""
-    if memory == "contiguous":
-        return array.copy(order="C")
-    if memory == "channels_last":
-        if array.ndim != 4:
-            return array.copy(order="C")
+    """The same values in other memory.
+
+    "views": every second element along all dimensions, in negative strides. "gaps": every second
+    channel and column of a larger array in channels-last memory, or in contiguous memory.
+    """
+    if memory == "views":
+        return _cut_out(array, [-2] * array.ndim)
+    if memory.endswith("gaps"):
+        steps = [2 if axis in (1, array.ndim - 1) else 1 for axis in range(array.ndim)]
+        return _cut_out(array, steps, "channels_last" if memory == "gaps" else "contiguous")
+    if memory == "channels_last" and array.ndim == 4:
         return np.ascontiguousarray(array.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
-    assert memory == "views"
-    room = np.full([2 * size for size in array.shape], CANARY, array.dtype)
-    view = room[(..., *(slice(None, None, -2) for _ in array.shape))]
+    return array.copy(order="C")
+
+
+def _cut_out(array, steps, memory="contiguous"):
+    """The array as a view of a larger one, whose other numbers are canaries."""
+    sizes = [abs(step) * size for step, size in zip(steps, array.shape, strict=True)]
+    room = laid_out(np.full(sizes, CANARY, array.dtype), memory)
+    view = room[(..., *(slice(None, None, step) for step in steps))]
     view[...] = array
     return view
 

@@ -117,12 +117,38 @@ def test_threads_that_are_no_positive_number_are_refused(threads, error):
         kernels.get("conv2d", "numba_threads", threads=threads)
 
 
-def test_more_threads_than_there_are_are_refused():
-    operator = kernels.get("conv2d", "numba_threads", threads=most_threads() + 1)
-    with pytest.raises(
-        ValueError, match=f"threads must be 1 to {most_threads()}, got .*; set NUMBA"
-    ):
-        operator.forward(*images())
+X = np.ones((1, 2, 4, 4), np.float32)
+SMALL = {
+    "conv2d": (X, X),
+    "linear": (X, X[0, 0]),
+    "max_pool2d": (X, 2),
+    "avg_pool2d": (X, 2),
+    "adaptive_avg_pool2d": (X, 2),
+    "relu": (X,),
+    "softmax": (X, 1),
+    "log_softmax": (X, 1),
+    "cross_entropy": (X, np.zeros((1, 4, 4), np.int64)),
+    "batch_norm": (X, None, None, None, None, True),
+    "add": (X, X[:, :, :1, :1]),
+}
+"""A call of every operator that is done before a second thread would have started."""
+
+
+@pytest.mark.parametrize("operator", kernels.operators())
+def test_more_threads_than_there_are_are_refused_on_small_input_too(operator):
+    output = kernels.get(operator, "numba_threads", most_threads()).forward(*SMALL[operator])
+    too_many = kernels.get(operator, "numba_threads", most_threads() + 1)
+    wanted = f"threads must be 1 to {most_threads()}, got {most_threads() + 1}; set NUMBA"
+    with pytest.raises(ValueError, match=wanted):
+        too_many.forward(*SMALL[operator])
+    with pytest.raises(ValueError, match=wanted):
+        too_many.backward(output, *SMALL[operator])
+
+
+def test_more_threads_than_there_are_are_refused_on_larger_input():
+    too_many = kernels.get("conv2d", "numba_threads", most_threads() + 1)
+    with pytest.raises(ValueError, match=f"threads must be 1 to {most_threads()}, got"):
+        too_many.forward(*images())
 
 
 def test_an_implementation_whose_library_is_missing_says_so(monkeypatch):

@@ -120,6 +120,7 @@ def check(operator, implementation, call, memory):
             if grad is not None and grad is grad_output:  # handed on as it is
                 assert_equal(grad, expected.numpy())
             elif grad is not None:
+                expected = expected.contiguous() if name in kind.contiguous else expected
                 assert_as_torch(grad, expected, kind.factor)
 
 

@@ -157,8 +157,3 @@ def test_what_torch_refuses_is_refused(name):
         operator.backward(np.zeros((2, 3)), x)
     with pytest.raises(ValueError, match=r"grad_output must have shape \(2, 3\), got \(3, 2\)"):
         operator.backward(x.reshape(3, 2), x)
-
-
-def test_more_threads_than_there_are_is_refused_for_small_arrays_too():
-    with pytest.raises(ValueError, match="threads must be 1 to"):
-        kernels.get("relu", "numba_threads", threads=10_000).forward(np.zeros(3, np.float32))
