@@ -100,6 +100,21 @@ def test_nan_and_infinity_travel_as_in_torch(name, alpha):
 
 
 @every
+@pytest.mark.parametrize("alpha", [float("inf"), -float("inf"), float("nan")])
+@pytest.mark.parametrize("shape", [(2, 6), (6,), (2, 1), ()], ids=str)
+def test_a_gradient_times_infinity_or_nan_is_torch_s(name, alpha, shape):
+    gy = np.array([[np.nan, np.inf, -np.inf, 0, -0.0, 1], [2, 2, 2, 2, 0, -1]], np.float32)
+    a, b = np.ones(gy.shape, np.float32), np.ones(shape, np.float32)
+    given = [tensor(x).requires_grad_() for x in (a, b)]
+    for above in (gy, np.ones_like(gy), np.zeros_like(gy)):
+        grads = torch.autograd.grad(torch.add(*given, alpha=alpha), given, tensor(above))
+        for ours, theirs in zip(
+            kernels.get("add", name).backward(above, a, b, alpha=alpha), grads, strict=True
+        ):
+            assert_equal(ours, theirs.numpy())
+
+
+@every
 @pytest.mark.parametrize("first", FORMATS)
 @pytest.mark.parametrize("second", FORMATS)
 @pytest.mark.parametrize("shape", [(2, 3, 4, 5), (1, 3, 4, 5), (3, 1, 1), (4, 5), (2, 1, 4, 1)])

@@ -225,6 +225,18 @@ def test_labels_are_taken_in_torchs_types(implementation, dtype):
     assert op.forward(x[0], target[0:1].astype(dtype)) == op.forward(x[0], np.asarray(target[0]))
 
 
+@each_implementation
+@pytest.mark.parametrize("kind", [np.float16, np.float32, np.float64, np.int64, int])
+def test_label_smoothing_may_be_a_number_of_numpys(implementation, kind):
+    x, target, weight = drawn((6, 10), "float32", "labels")
+    smoothing = kind(1) if issubclass(kind, (int, np.integer)) else kind(0.25)
+    op = operator("cross_entropy", implementation)
+    actual = op.forward(x, target, weight, label_smoothing=smoothing)
+    assert actual == op.forward(x, target, weight, label_smoothing=float(smoothing))
+    expected, _ = by_torch(x, target, weight, label_smoothing=smoothing)
+    np.testing.assert_allclose(actual, expected, rtol=1e-5)
+
+
 @each_threaded
 @each_target
 @pytest.mark.parametrize("shape", [(211, 173), (9001, 7), (3, 13, 1111)], ids=str)
@@ -280,6 +292,8 @@ T = np.zeros(2, "int64")
         ((X, T, None, -100, None), ValueError, "reduction must be one of.*got None"),
         ((X, T, None, -100, "sum", 1.5), ValueError, r"label_smoothing must be.*got 1\.5"),
         ((X, T, None, -100, "sum", np.nan), ValueError, "label_smoothing must be from 0 to 1"),
+        ((X, T, None, -100, "sum", np.float32(2)), ValueError, r"label_smoothing must.*got 2\.0"),
+        ((X, T, None, -100, "sum", np.True_), TypeError, "label_smoothing must be a number"),
         ((X, T, None, -100, "sum", "a"), TypeError, "label_smoothing must be a number, got 'a'"),
     ],
 )  # fmt: skip

@@ -97,6 +97,10 @@ class Add(Operator[AddAlgorithm]):
     def _folded(self, grad: Array, alpha: float, shape: tuple[int, ...]) -> Array:
         if grad.shape == shape and alpha == 1:
             return grad
+        if not math.isfinite(alpha) and grad.shape != shape:
+            # Before they are summed, as in torch: the sum may have another sign than its terms.
+            with np.errstate(invalid="ignore"):
+                grad, alpha = grad * grad.dtype.type(alpha), 1.0
         full = (1,) * (grad.ndim - len(shape)) + shape
         order, back = memory_order(grad.shape, grad)
         fold = Fold(grad.transpose(order), alpha, tuple(full[axis] for axis in order))

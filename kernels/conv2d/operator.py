@@ -129,6 +129,10 @@ class Conv2d(Operator[Conv2dAlgorithm]):
         grad_output = float_array("grad_output", grad_output, (len(wanted),), like=call.input)
         if grad_output.shape != wanted:
             raise ValueError(f"grad_output must have shape {wanted}, got {grad_output.shape}")
+        if not isinstance(needs, (tuple, list)) or len(needs) != 3:
+            raise ValueError(
+                f"needs must be three of True and False: of input, weight and bias; got {needs!r}"
+            )
         grads = Gradients(
             input=_like(call.input, call) if needs[0] else None,
             weight=_like(call.weight, call) if needs[1] else None,

@@ -127,7 +127,8 @@ def _call(
     ignore_index = integer("ignore_index", ignore_index, -(2**63))
     if reduction not in REDUCTIONS:
         raise ValueError(f"reduction must be one of {', '.join(REDUCTIONS)}; got {reduction!r}")
-    if isinstance(label_smoothing, bool) or not isinstance(label_smoothing, (int, float)):
+    numbers = (int, float, np.integer, np.floating)
+    if isinstance(label_smoothing, bool) or not isinstance(label_smoothing, numbers):
         raise TypeError(f"label_smoothing must be a number, got {label_smoothing!r}")
     if not 0 <= label_smoothing <= 1:
         raise ValueError(f"label_smoothing must be from 0 to 1, got {label_smoothing}")
