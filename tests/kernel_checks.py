@@ -43,6 +43,12 @@ def normal(rng, shape, dtype):
     return np.asarray(rng.standard_normal(shape)).astype(dtype)
 
 
+def images(seed=0):
+    """Input, weight and bias of a convolution whose sizes divide nothing."""
+    rng = np.random.default_rng(seed)
+    return [normal(rng, shape, "float32") for shape in ((3, 7, 9, 8), (21, 7, 3, 3), (21,))]
+
+
 def tensor(array):
     """A torch tensor with the same values in the same memory order; negative strides copied."""
     if any(stride < 0 for stride in array.strides) or not array.flags.writeable:

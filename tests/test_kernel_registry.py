@@ -2,47 +2,17 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-import threading
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
-
 import numba
-import numpy as np
 import pytest
 import torch
 
 import kernels
 from kernels.registry import OPERATORS
 from kernels.threads import most_threads, numba_threads
-from tests.kernel_checks import normal
-
-ROOT = Path(__file__).parent.parent
+from tests.fresh_python import run_python
+from tests.kernel_checks import images
 
 LEGEND = ["loops", "numpy", "numba", "numba_threads", "winograd", "torch"]
-
-
-def images(seed=0):
-    rng = np.random.default_rng(seed)
-    return [normal(rng, shape, "float32") for shape in ((3, 7, 9, 8), (21, 7, 3, 3), (21,))]
-
-
-def run_python(code, **variables):
-    """What a fresh interpreter prints; it has to end well within a minute."""
-    inherited = {k: v for k, v in os.environ.items() if k != "NUMBA_THREADING_LAYER"}
-    told = subprocess.run(
-        [sys.executable, "-c", code],
-        env={**inherited, **variables},
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
-    assert told.returncode == 0, told.stderr
-    return told.stdout.strip()
 
 
 def test_all_operators_are_there_in_legend_order():
@@ -179,106 +149,11 @@ def test_torch_runs_on_the_threads_asked_for(monkeypatch):
     assert seen == [1, 2, 3]
 
 
-def test_several_python_threads_may_call_at_once():
-    """Each with its own input and number of threads; started together, ten rounds each."""
-    with numba_threads(None):
-        if numba.threading_layer() == "workqueue":
-            pytest.skip("Numba's work queue may not be entered by two threads; install tbb")
-    workers = 4
-    expected = [kernels.get("conv2d", "numba").forward(*images(i)) for i in range(workers)]
-    start = threading.Barrier(workers)
-
-    def work(i):
-        operator = kernels.get("conv2d", "numba_threads", threads=1 + i % most_threads())
-        start.wait(timeout=60)
-        return [operator.forward(*images(i)).tobytes() for _ in range(10)]
-
-    with ThreadPoolExecutor(workers) as pool:
-        results = list(pool.map(work, range(workers)))
-    for result, wanted in zip(results, expected, strict=True):
-        assert result == [wanted.tobytes()] * 10
-
-
-FORKED = """
-import os, signal
-import numba
-import kernels
-from tests.test_kernel_registry import images
-
-operator = kernels.get("conv2d", "numba_threads")
-before = operator.forward(*images()).tobytes()
-assert numba.threading_layer() == "tbb", numba.threading_layer()
-child = os.fork()
-if child == 0:
-    signal.alarm(30)  # a pool that the fork broke waits forever
-    os._exit(0 if operator.forward(*images()).tobytes() == before else 1)
-_, status = os.waitpid(child, 0)
-same = operator.forward(*images()).tobytes() == before
-print("forked", os.waitstatus_to_exitcode(status), same)
-"""
-
-
-def tbb_is_installed():
-    return (Path(sys.prefix) / "lib" / "libtbb.so.12").exists()
-
-
-def test_a_child_forked_after_the_first_use_computes_on():
-    if not tbb_is_installed():
-        pytest.skip("only Numba's layer on TBB outlives a fork; install tbb")
-    assert run_python(FORKED, PYTHONWARNINGS="ignore") == "forked 0 True"
-
-
-FIRST_USE = """
-import numba
-import kernels
-from tests.test_kernel_registry import images
-
-operator = kernels.get("conv2d", {implementation!r})
-output = operator.forward(*images(), padding=1)
-print(numba.threading_layer())
-"""
-
-
-@pytest.mark.parametrize("implementation", ["numba_threads", "winograd"])
-def test_the_layer_is_tbb_wherever_it_is_installed(implementation):
-    """Whatever of Numba's an operator uses first: the layer is settled by then."""
-    told = run_python(FIRST_USE.format(implementation=implementation), PYTHONWARNINGS="ignore")
-    assert told == ("tbb" if tbb_is_installed() else "omp")
-
-
-@pytest.mark.parametrize("layer", ["omp", "workqueue"])
-def test_a_threading_layer_that_the_environment_names_is_kept(layer):
-    code = (
-        "import numba, kernels.threads as t; t._choose_layer(); print(numba.config.THREADING_LAYER)"
-    )
-    assert run_python(code, NUMBA_THREADING_LAYER=layer) == layer
-
-
-def test_without_tbb_the_layer_is_openmp():
-    code = (
-        "import sys, numba, kernels.threads as t\n"
-        "sys.modules['numba.np.ufunc.tbbpool'] = None\n"
-        "t._choose_layer(); print(numba.config.THREADING_LAYER)"
-    )
-    assert run_python(code) == "omp"
-
-
-def test_with_neither_the_layer_is_the_work_queue():
-    code = (
-        "import sys, numba, kernels\n"
-        "from tests.test_kernel_registry import images\n"
-        "sys.modules['numba.np.ufunc.tbbpool'] = sys.modules['numba.np.ufunc.omppool'] = None\n"
-        "kernels.get('conv2d', 'numba_threads').forward(*images())\n"
-        "print(numba.threading_layer())"
-    )
-    assert run_python(code) == "workqueue"
-
-
 def test_a_second_start_takes_compiled_code_from_the_cache():
     code = (
         "import kernels, numba\n"
         "from kernels.conv2d import loops\n"
-        "from tests.test_kernel_registry import images\n"
+        "from tests.kernel_checks import images\n"
         "kernels.get('conv2d', 'loops').forward(*images())\n"
         "stats = loops._forward.stats\n"
         "print(sum(stats.cache_hits.values()), sum(stats.cache_misses.values()))"
