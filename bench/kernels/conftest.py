@@ -27,11 +27,15 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def freed_memory_is_kept() -> None:
-    """Every call makes room for its result; what it shall not pay for is the system's new pages.
+    """Every call makes room for its result; what it shall not pay for is the system's new pages."""
+    keep_freed_memory()
 
-    Left alone, the C library gives large blocks back and takes them anew, with up to a thousand
-    page faults a call, more for torch than for NumPy, which asks for huge pages. It keeps them for
-    the rest of the process, where it is glibc; other libraries have no such switch.
+
+def keep_freed_memory() -> None:
+    """Have glibc keep what is freed, for the rest of the process; elsewhere do nothing.
+
+    By itself it gives large blocks back and takes them anew, with up to a thousand page faults a
+    call: more for torch than for NumPy, which asks for huge pages.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is not None:
