@@ -26,7 +26,8 @@ def float_array(name: str, value: object, ndim: Sequence[int], like: Array | Non
     Raises TypeError unless it is a float32 or float64 array, of `like`'s dtype where that is
     given, and ValueError unless the number of its dimensions is one of `ndim`.
     """
-    if not isinstance(value, np.ndarray) or isinstance(value, np.ma.MaskedArray):
+    plain = type(value) is np.ndarray
+    if not plain and (not isinstance(value, np.ndarray) or isinstance(value, np.ma.MaskedArray)):
         raise TypeError(f"{name} must be a NumPy array, got {type(value).__name__}")
     if value.dtype not in FLOATS:
         raise TypeError(f"{name} must be float32 or float64, got {value.dtype}")
@@ -35,7 +36,7 @@ def float_array(name: str, value: object, ndim: Sequence[int], like: Array | Non
     if value.ndim not in ndim:
         wanted = " or ".join(map(str, ndim))
         raise ValueError(f"{name} must have {wanted} dimensions, got shape {value.shape}")
-    array = np.asarray(value)
+    array = value if plain else np.asarray(value)
     return array if array.flags.aligned else array.copy(order="K")
 
 

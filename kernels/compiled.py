@@ -13,7 +13,7 @@ from typing import Any
 
 from numba import njit, parallel_chunksize
 
-from kernels.threads import check_threads, numba_threads
+from kernels.threads import check_threads, current_threads, numba_threads
 
 
 class Kernel:
@@ -44,13 +44,18 @@ class Kernel:
         if not threaded or tasks == 1 or wanted == 1:
             self._serial(tasks, *arguments)
             return
+        if wanted == current_threads():  # a context manager costs a microsecond
+            self._on_threads(tasks, arguments)
+            return
         with numba_threads(wanted):
-            if not self._chunk:
-                self._parallel(tasks, *arguments)
-                return
-            # Within the threads: asked for it first, Numba would start on a layer of its choice.
-            with parallel_chunksize(self._chunk):
-                self._parallel(tasks, *arguments)
+            self._on_threads(tasks, arguments)
+
+    def _on_threads(self, tasks: int, arguments: tuple[Any, ...]) -> None:
+        if not self._chunk:
+            self._parallel(tasks, *arguments)
+            return
+        with parallel_chunksize(self._chunk):
+            self._parallel(tasks, *arguments)
 
 
 def tasks_for(elements: int, grain: int) -> int:

@@ -1,30 +1,43 @@
 """How many threads Numba's parallel kernels use, and on what they run.
 
-Numba has three threading layers. TBB's is the only one that several Python threads may enter at
-once and that a forked child can go on using; GNU OpenMP's ends a child that was forked after its
-first use, the work queue's ends the process when two threads enter it. So TBB is taken where it is
-installed (the extra `suite` brings it for x86), else OpenMP, else, as on a Mac without either, the
-work queue, unless NUMBA_THREADING_LAYER says otherwise. Under MPI each rank has a pool of its own:
-give each rank its share of the CPUs.
+Numba has three threading layers, and each does something better than the others.
+
+    OpenMP      threads spin between two kernels: the next one starts in 2 us. They spin even where
+                others need the CPU, and a process forked after their first use has none of them
+    TBB         7 us, but threads without work make room: two ranks of two threads each on two CPUs
+                ran ResNet18 three to six times as fast as on OpenMP. It outlives a fork
+    work queue  200 us, and only one Python thread may enter it at a time; it needs no library
+
+So a process alone on the machine takes OpenMP, one of several (a rank under MPI or torchrun, a
+worker of a pool) TBB where it is installed, which the extra `suite` sees to on x86; the work queue
+comes last. The variable NUMBA_THREADING_LAYER overrules all this.
+
+A process forked from one that had used OpenMP has one thread: more would end it.
 """
 
 from __future__ import annotations
 
 import ctypes
 import functools
+import importlib
+import multiprocessing
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numba
+
+WORLD_SIZES = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE", "WORLD_SIZE")
+"""Where launchers say how many processes they started: MPICH, Open MPI, MVAPICH2, torchrun."""
 
 
 def most_threads() -> int:
     """The largest number of threads that can be asked for: Numba starts so many and no more.
 
-    The CPUs of the affinity mask, or what the variable NUMBA_NUM_THREADS says.
+    The CPUs of the affinity mask, or what the variable NUMBA_NUM_THREADS says; 1 in a process
+    forked from one that had used OpenMP's threads.
     """
     return int(numba.config.NUMBA_NUM_THREADS)
 
@@ -35,8 +48,9 @@ def check_threads(threads: int | None) -> int:
     wanted = most if threads is None else threads
     if not 1 <= wanted <= most:
         raise ValueError(
-            f"threads must be 1 to {most}, got {wanted}; "
-            f"set NUMBA_NUM_THREADS={wanted} before Python starts for more than there are CPUs"
+            f"threads must be 1 to {most}, got {wanted}; set NUMBA_NUM_THREADS={wanted} before "
+            f"Python starts for more than there are CPUs, or NUMBA_THREADING_LAYER=tbb for more "
+            f"than one in a process that was forked"
         )
     return wanted
 
@@ -48,8 +62,7 @@ def numba_threads(threads: int | None) -> Iterator[int]:
     Yields the number. Raises ValueError for more than there are.
     """
     wanted = check_threads(threads)
-    _choose_layer()
-    before = numba.get_num_threads()
+    before = current_threads()
     if wanted == before:
         yield wanted
         return
@@ -60,23 +73,46 @@ def numba_threads(threads: int | None) -> Iterator[int]:
         numba.set_num_threads(before)
 
 
+def current_threads() -> int:
+    """How many threads parallel kernels that this thread calls use; starts them."""
+    _start()
+    return int(numba.get_num_threads())
+
+
 @functools.cache
-def _choose_layer() -> None:
-    """Once, before the first parallel kernel is compiled: later Numba asks no more."""
-    if "NUMBA_THREADING_LAYER" in os.environ:
-        return
+def _start() -> None:
+    """Settle the layer before Numba starts threads: later it asks no more."""
+    if "NUMBA_THREADING_LAYER" not in os.environ:
+        numba.config.THREADING_LAYER = next(filter(_loads, _layers(os.environ)), "workqueue")
+    elif numba.config.THREADING_LAYER not in ("omp", "workqueue"):
+        _loads("tbb")  # where Numba will find it
+    numba.get_num_threads()  # starts them
+    if numba.threading_layer() == "omp" and hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=_keep_one)
+
+
+def _keep_one() -> None:
+    numba.config.NUMBA_NUM_THREADS = 1
+
+
+def _layers(environment: Mapping[str, str]) -> tuple[str, str]:
+    """Numba's names of the layers to try, the better first."""
+    sizes = (environment.get(name, "") for name in WORLD_SIZES)
+    among = any(size.isdecimal() and int(size) > 1 for size in sizes)
+    if among or multiprocessing.parent_process() is not None:
+        return "tbb", "omp"
+    return "omp", "tbb"
+
+
+def _loads(layer: str) -> bool:
+    """Whether the layer's library is there; it is loaded."""
+    if layer == "tbb":
+        # Numba looks for it by its bare name, which a virtual environment hides from it.
+        library = Path(sys.prefix) / "lib" / "libtbb.so.12"
+        with suppress(OSError):
+            ctypes.CDLL(str(library), mode=ctypes.RTLD_GLOBAL)
     try:
-        # Numba looks for the library by its bare name, which a virtual environment hides from it.
-        ctypes.CDLL(str(Path(sys.prefix) / "lib" / "libtbb.so.12"), mode=ctypes.RTLD_GLOBAL)
-        from numba.np.ufunc import tbbpool  # noqa: F401
-    except (OSError, ImportError):
-        pass
-    else:
-        numba.config.THREADING_LAYER = "tbb"
-        return
-    try:
-        from numba.np.ufunc import omppool  # noqa: F401
+        importlib.import_module(f"numba.np.ufunc.{layer}pool")
     except ImportError:
-        numba.config.THREADING_LAYER = "workqueue"
-    else:
-        numba.config.THREADING_LAYER = "omp"
+        return False
+    return True

@@ -11,7 +11,8 @@ import torch
 import torch.nn.functional as F
 
 import kernels
-from tests.kernel_checks import laid_out, operator, tensor
+from tests.kernel_checks import operator, tensor
+from tests.kernel_inputs import laid_out
 
 MARKS = [
     pytest.mark.usefixtures("torch_on_one_thread"),

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from hypothesis import strategies as st
 
-from tests.kernel_checks import DTYPES, FORMATS, integers, laid_out
+from tests.kernel_inputs import DTYPES, FORMATS, integers, laid_out
 
 
 @dataclass(frozen=True)

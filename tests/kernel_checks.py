@@ -1,5 +1,4 @@
-"""What the tests of the operators share: inputs in every memory, error bounds, guarded outputs,
-gradients against finite differences, fresh interpreters.
+"""What the tests of the operators share: error bounds, gradient checks, guarded outputs.
 
 The bound (Higham, "Accuracy and Stability of Numerical Algorithms", 2nd ed., section 3.1, with a
 constant that random signs make ample): |y - y64| <= 8 u S, where y64 is the operator in float64, S
@@ -8,11 +7,8 @@ the same operator on absolute values, u the unit roundoff of the result's dtype.
 
 from __future__ import annotations
 
-import os
-import subprocess
 import sys
 from contextlib import contextmanager
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,11 +16,7 @@ import torch
 
 import kernels
 from kernels.registry import OPERATORS
-
-FORMATS = ("contiguous", "channels_last", "views", "gaps")
-"""See `laid_out`, which takes "contiguous_gaps" too."""
-DTYPES = ("float32", "float64")
-CANARY = -123456.75
+from tests.kernel_inputs import CANARY, DTYPES, FORMATS
 
 each_memory = pytest.mark.parametrize("memory", FORMATS)
 each_dtype = pytest.mark.parametrize("dtype", DTYPES)
@@ -47,41 +39,6 @@ def by_hand(name):
 def threaded(name):
     """The implementations of our own that take a number of threads."""
     return [key for key in by_hand(name) if OPERATORS[name].algorithms[key].threaded]
-
-
-def laid_out(array, memory):
-    """The same values in other memory.
-
-    "views": every second element along all dimensions, in negative strides. "gaps": every second
-    channel and column of a larger array in channels-last memory, or in contiguous memory.
-    """
-    if memory == "views":
-        return _cut_out(array, [-2] * array.ndim)
-    if memory.endswith("gaps"):
-        steps = [2 if axis in (1, array.ndim - 1) else 1 for axis in range(array.ndim)]
-        return _cut_out(array, steps, "channels_last" if memory == "gaps" else "contiguous")
-    if memory == "channels_last" and array.ndim == 4:
-        return np.ascontiguousarray(array.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
-    return array.copy(order="C")
-
-
-def _cut_out(array, steps, memory="contiguous"):
-    """The array as a view of a larger one, whose other numbers are canaries."""
-    sizes = [abs(step) * size for step, size in zip(steps, array.shape, strict=True)]
-    room = laid_out(np.full(sizes, CANARY, array.dtype), memory)
-    view = room[(..., *(slice(None, None, step) for step in steps))]
-    view[...] = array
-    return view
-
-
-def integers(rng, shape, dtype):
-    """Whole numbers in [-4, 4]: sums of their products are exact in float32."""
-    return np.asarray(rng.integers(-4, 5, shape)).astype(dtype)
-
-
-def normal(rng, shape, dtype):
-    """Standard normal."""
-    return np.asarray(rng.standard_normal(shape)).astype(dtype)
 
 
 def tensor(array):
@@ -164,22 +121,6 @@ def gradcheck(made, *given, **arguments):
             return tuple(map(torch.from_numpy, grads))
 
     return torch.autograd.gradcheck(Ours.apply, [tensor(each).requires_grad_() for each in given])
-
-
-def run_python(code, *arguments, **variables):
-    """What a fresh interpreter prints; a variable of None is taken out of the environment."""
-    environment = {**os.environ, **variables}
-    told = subprocess.run(
-        [sys.executable, "-c", code, *arguments],
-        env={name: value for name, value in environment.items() if value is not None},
-        cwd=Path(__file__).parent.parent,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-    )
-    assert told.returncode == 0, told.stderr
-    return told.stdout.strip()
 
 
 class Guard:

@@ -1,6 +1,10 @@
-"""Shapes and arguments on which the pooling operators are tested."""
+"""On what the pooling operators are tested, and all that comes of it. Loads no torch either."""
 
 from __future__ import annotations
+
+import numpy as np
+
+from tests.kernel_inputs import laid_out
 
 MAX = {
     "2x2": ((2, 3, 6, 5), {"kernel_size": 2}),
@@ -81,3 +85,19 @@ ADAPTIVE = {
 
 CASES = {"max_pool2d": MAX, "avg_pool2d": AVG, "adaptive_avg_pool2d": ADAPTIVE}
 """Operator -> case -> the input's shape, and the arguments after the input."""
+
+
+def images(draw, shape, dtype, memory="contiguous", seed=0):
+    return laid_out(draw(np.random.default_rng(seed), shape, dtype), memory)
+
+
+def results(name, op, x, arguments, grad_output=None):
+    """Outputs, gradients, indices: one, one and none; of max_pool2d again with its indices."""
+    output = op.forward(x, **arguments)
+    grad_output = output if grad_output is None else grad_output
+    grad = op.backward(grad_output, x, **arguments)
+    if name != "max_pool2d":
+        return [output], [grad], []
+    values, indices = op.forward(x, **arguments, return_indices=True)
+    by_indices = op.backward(grad_output, x, **arguments, indices=indices)
+    return [output, values], [grad, by_indices], [indices]

@@ -8,11 +8,8 @@ import torch
 import torch.nn.functional as F
 
 import kernels
-from tests.kernel_checks import laid_out, run_python, tensor
-
-
-def images(draw, shape, dtype, memory="contiguous", seed=0):
-    return laid_out(draw(np.random.default_rng(seed), shape, dtype), memory)
+from tests.fresh_python import run_python
+from tests.kernel_checks import tensor
 
 
 def by_torch(name, x, draw, arguments):
@@ -24,23 +21,11 @@ def by_torch(name, x, draw, arguments):
     return output.detach(), grad_output, grad_input
 
 
-def results(name, op, x, arguments, grad_output=None):
-    """Outputs, gradients, indices: one, one and none; of max_pool2d again with its indices."""
-    output = op.forward(x, **arguments)
-    grad_output = output if grad_output is None else grad_output
-    grad = op.backward(grad_output, x, **arguments)
-    if name != "max_pool2d":
-        return [output], [grad], []
-    values, indices = op.forward(x, **arguments, return_indices=True)
-    by_indices = op.backward(grad_output, x, **arguments, indices=indices)
-    return [output, values], [grad, by_indices], [indices]
-
-
 ON_MORE_THREADS_THAN_CPUS = """
 import kernels
 from kernels import pooling
-from tests.kernel_checks import normal
-from tests.pooling_checks import images, results
+from tests.kernel_inputs import normal
+from tests.pooling_cases import images, results
 
 pooling.GRAIN = 4
 for shape, arguments in {calls}:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from tests.kernel_checks import laid_out, normal, tensor
+from tests.kernel_checks import tensor
+from tests.kernel_inputs import laid_out, normal
 
 CASES = {
     "vector": ((7,), 0),

@@ -7,18 +7,11 @@ import pytest
 import torch.nn.functional as F
 
 import kernels
-from tests.kernel_checks import (
-    assert_equal,
-    assert_order,
-    each_dtype,
-    each_memory,
-    integers,
-    laid_out,
-    normal,
-    tensor,
-)
+from tests.kernel_checks import assert_equal, assert_order, each_dtype, each_memory, tensor
+from tests.kernel_inputs import integers, laid_out, normal
 from tests.pooling_cases import ADAPTIVE as CASES
-from tests.pooling_checks import assert_refused, by_torch, images
+from tests.pooling_cases import images
+from tests.pooling_checks import assert_refused, by_torch
 
 pytestmark = pytest.mark.usefixtures("torch_on_one_thread")
 

@@ -9,7 +9,6 @@ import torch
 import kernels
 from kernels.add import direct
 from tests.kernel_checks import (
-    FORMATS,
     Guard,
     about,
     assert_equal,
@@ -17,11 +16,9 @@ from tests.kernel_checks import (
     assert_within,
     each_dtype,
     each_memory,
-    integers,
-    laid_out,
-    normal,
     tensor,
 )
+from tests.kernel_inputs import FORMATS, integers, laid_out, normal
 
 pytestmark = pytest.mark.usefixtures("torch_on_one_thread")
 

@@ -18,16 +18,8 @@ from tests.batch_norm_checks import (
     every,
     truth,
 )
-from tests.kernel_checks import (
-    about,
-    assert_equal,
-    assert_within,
-    each_dtype,
-    each_memory,
-    integers,
-    laid_out,
-    normal,
-)
+from tests.kernel_checks import about, assert_equal, assert_within, each_dtype, each_memory
+from tests.kernel_inputs import integers, laid_out, normal
 
 pytestmark = pytest.mark.usefixtures("torch_on_one_thread")
 

@@ -16,15 +16,8 @@ from tests.batch_norm_checks import (
     every,
     truth,
 )
-from tests.kernel_checks import (
-    Guard,
-    assert_equal,
-    assert_order,
-    by_hand,
-    laid_out,
-    normal,
-    tensor,
-)
+from tests.kernel_checks import Guard, assert_equal, assert_order, by_hand, tensor
+from tests.kernel_inputs import laid_out, normal
 
 pytestmark = pytest.mark.usefixtures("torch_on_one_thread")
 

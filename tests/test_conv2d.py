@@ -21,17 +21,14 @@ from tests.conv2d_checks import (
     float64,
 )
 from tests.kernel_checks import (
-    FORMATS,
     assert_equal,
     assert_order,
     assert_within,
     each_dtype,
     each_memory,
-    integers,
-    laid_out,
-    normal,
     tensor,
 )
+from tests.kernel_inputs import FORMATS, integers, laid_out, normal
 
 pytestmark = MARKS
 

@@ -15,16 +15,9 @@ from kernels.conv2d.direct import Direct
 from kernels.conv2d.operator import Conv2d
 from kernels.simd import Avx2, Avx512, Neon, Plain, tile_for
 from kernels.threads import most_threads
-from tests.kernel_checks import (
-    Guard,
-    assert_equal,
-    each_memory,
-    integers,
-    laid_out,
-    normal,
-    run_python,
-    tensor,
-)
+from tests.fresh_python import run_python
+from tests.kernel_checks import Guard, assert_equal, each_memory, tensor
+from tests.kernel_inputs import integers, laid_out, normal
 
 pytestmark = pytest.mark.usefixtures("torch_on_one_thread")
 

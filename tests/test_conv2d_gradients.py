@@ -27,10 +27,9 @@ from tests.kernel_checks import (
     each_dtype,
     each_memory,
     gradcheck,
-    integers,
-    normal,
     tensor,
 )
+from tests.kernel_inputs import integers, normal
 
 pytestmark = MARKS
 

@@ -7,7 +7,8 @@ import pytest
 import torch.nn.functional as F
 
 from tests.conv2d_checks import CASES, MARKS, NAMES, conv2d, drawn
-from tests.kernel_checks import NO_FLOATS, integers, tensor
+from tests.kernel_checks import NO_FLOATS, tensor
+from tests.kernel_inputs import integers
 
 pytestmark = MARKS
 

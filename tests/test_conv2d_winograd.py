@@ -15,17 +15,8 @@ from kernels.conv2d.winograd import Winograd
 from kernels.conv2d.winograd_transforms import INPUT, OUTPUT, WEIGHT
 from kernels.simd import Avx2, aligned_empty
 from kernels.threads import most_threads
-from tests.kernel_checks import (
-    CANARY,
-    FORMATS,
-    Guard,
-    assert_equal,
-    assert_within,
-    integers,
-    laid_out,
-    normal,
-    tensor,
-)
+from tests.kernel_checks import Guard, assert_equal, assert_within, tensor
+from tests.kernel_inputs import CANARY, FORMATS, integers, laid_out, normal
 
 pytestmark = pytest.mark.usefixtures("torch_on_one_thread")
 

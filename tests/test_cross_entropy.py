@@ -17,12 +17,11 @@ from tests.kernel_checks import (
     assert_within,
     each_dtype,
     each_memory,
-    laid_out,
-    normal,
     operator,
     tensor,
     threaded,
 )
+from tests.kernel_inputs import laid_out, normal
 from tests.softmax_checks import FAR_APART, as_rows
 
 pytestmark = pytest.mark.usefixtures("torch_on_one_thread")

@@ -9,7 +9,7 @@ import pytest
 from numba import njit
 
 from kernels.exponential import any_order, exp, log, rank, unrank
-from tests.kernel_checks import DTYPES
+from tests.kernel_inputs import DTYPES
 
 each_dtype = pytest.mark.parametrize("dtype", DTYPES)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import subprocess
 import sys
 from contextlib import ExitStack
@@ -21,6 +22,7 @@ from bench.sweeps import parse_shapes
 from kernels.threads import most_threads
 from models import InputError
 from pytest_speedup.proof import ProofError, prove, tolerance_of
+from tests.fresh_python import run_python
 
 ROOT = Path(__file__).parent.parent
 SMALL = (
@@ -257,3 +259,28 @@ def test_all_shapes_and_the_threads_asked_for_are_collected():
     for name in CASES:
         assert f"test_torch[case={name}-threads=1]" in told
     assert "threads=2]" not in told
+
+
+FAULTS = """
+import resource
+import torch
+from bench.kernels.conftest import keep_freed_memory
+
+def faults():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+
+if {keep}:
+    keep_freed_memory()
+x = torch.ones(6_000_000)
+torch.relu(x)
+before = faults()
+for _ in range(10):
+    torch.relu(x)
+print((faults() - before) // 10)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc is told to keep memory")
+def test_torchs_results_take_no_new_pages_where_freed_memory_is_kept():
+    kept, given_back = (int(run_python(FAULTS.format(keep=keep))) for keep in (True, False))
+    assert kept < 5 < given_back

@@ -7,17 +7,8 @@ import pytest
 
 import kernels
 from kernels.conv2d import operator
-from tests.kernel_checks import (
-    CANARY,
-    FORMATS,
-    Guard,
-    about,
-    assert_equal,
-    assert_order,
-    assert_within,
-    laid_out,
-    tensor,
-)
+from tests.kernel_checks import Guard, about, assert_equal, assert_order, assert_within, tensor
+from tests.kernel_inputs import CANARY, FORMATS, laid_out
 
 STRIDES = {
     "contiguous": (60, 20, 5, 1),

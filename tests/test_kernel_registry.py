@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-import threading
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
-
 import numba
 import numpy as np
 import pytest
@@ -15,38 +10,10 @@ import torch
 import kernels
 from kernels.registry import OPERATORS
 from kernels.threads import most_threads, numba_threads
-from tests.kernel_checks import normal, run_python
+from tests.fresh_python import run_python
+from tests.kernel_inputs import images
 
 LEGEND = ["loops", "numpy", "numba", "numba_threads", "winograd", "torch"]
-
-
-def images(seed=0):
-    """input, weight and bias of a convolution."""
-    rng = np.random.default_rng(seed)
-    return [normal(rng, shape, "float32") for shape in ((3, 7, 9, 8), (21, 7, 3, 3), (21,))]
-
-
-def python(code, implementation="numba_threads", **variables):
-    """What a fresh interpreter prints that knows `convolve`, of `images()`; torch is not loaded.
-
-    The environment names no threading layer unless `variables` do.
-    """
-    variables.setdefault("NUMBA_THREADING_LAYER", None)
-    return run_python(CONVOLVE.format(implementation=implementation) + code, **variables)
-
-
-CONVOLVE = """
-import numba, numpy as np
-import kernels
-
-rng = np.random.default_rng(0)
-shapes = (3, 7, 9, 8), (21, 7, 3, 3), (21,)
-images = [rng.standard_normal(shape).astype("float32") for shape in shapes]
-
-def convolve():
-    return kernels.get("conv2d", {implementation!r}).forward(*images).tobytes()
-
-"""
 
 
 def test_all_operators_are_there_in_legend_order():
@@ -209,86 +176,14 @@ def test_torch_runs_on_the_threads_asked_for(monkeypatch):
     assert seen == [1, 2, 3]
 
 
-def test_several_python_threads_may_call_at_once():
-    """Each with its own input and number of threads; started together, ten rounds each."""
-    with numba_threads(None):
-        if numba.threading_layer() == "workqueue":
-            pytest.skip("Numba's work queue may not be entered by two threads; install tbb")
-    workers = 4
-    expected = [kernels.get("conv2d", "numba").forward(*images(i)) for i in range(workers)]
-    start = threading.Barrier(workers)
-
-    def work(i):
-        operator = kernels.get("conv2d", "numba_threads", threads=1 + i % most_threads())
-        start.wait(timeout=60)
-        return [operator.forward(*images(i)).tobytes() for _ in range(10)]
-
-    with ThreadPoolExecutor(workers) as pool:
-        results = list(pool.map(work, range(workers)))
-    for result, wanted in zip(results, expected, strict=True):
-        assert result == [wanted.tobytes()] * 10
-
-
-FORKED = """
-import os, signal
-before = convolve()
-assert numba.threading_layer() == "tbb", numba.threading_layer()
-child = os.fork()
-if child == 0:
-    signal.alarm(30)  # a pool that the fork broke waits forever
-    os._exit(0 if convolve() == before else 1)
-_, status = os.waitpid(child, 0)
-print("forked", os.waitstatus_to_exitcode(status), convolve() == before)
-"""
-
-
-def tbb_is_installed():
-    return (Path(sys.prefix) / "lib" / "libtbb.so.12").exists()
-
-
-def test_a_child_forked_after_the_first_use_computes_on():
-    if not tbb_is_installed():
-        pytest.skip("only Numba's layer on TBB outlives a fork; install tbb")
-    assert python(FORKED, PYTHONWARNINGS="ignore") == "forked 0 True"
-
-
-@pytest.mark.parametrize("implementation", ["numba_threads", "winograd"])
-def test_the_layer_is_tbb_wherever_it_is_installed(implementation):
-    """Whatever of Numba's an operator uses first: the layer is settled by then."""
-    code = "convolve(); print(numba.threading_layer())"
-    told = python(code, implementation, PYTHONWARNINGS="ignore")
-    assert told == ("tbb" if tbb_is_installed() else "omp")
-
-
-@pytest.mark.parametrize("layer", ["omp", "workqueue"])
-def test_a_threading_layer_that_the_environment_names_is_kept(layer):
-    code = "import kernels.threads as t; t._choose_layer(); print(numba.config.THREADING_LAYER)"
-    assert python(code, NUMBA_THREADING_LAYER=layer) == layer
-
-
-def test_without_tbb_the_layer_is_openmp():
-    code = (
-        "import sys, kernels.threads as t\n"
-        "sys.modules['numba.np.ufunc.tbbpool'] = None\n"
-        "t._choose_layer(); print(numba.config.THREADING_LAYER)"
-    )
-    assert python(code) == "omp"
-
-
-def test_with_neither_the_layer_is_the_work_queue():
-    code = (
-        "import sys\n"
-        "sys.modules['numba.np.ufunc.tbbpool'] = sys.modules['numba.np.ufunc.omppool'] = None\n"
-        "convolve(); print(numba.threading_layer())"
-    )
-    assert python(code) == "workqueue"
-
-
 def test_a_second_start_takes_compiled_code_from_the_cache():
     code = (
+        "import kernels, numba\n"
         "from kernels.conv2d import loops\n"
-        "convolve(); stats = loops._forward.stats\n"
+        "from tests.kernel_inputs import images\n"
+        "kernels.get('conv2d', 'loops').forward(*images())\n"
+        "stats = loops._forward.stats\n"
         "print(sum(stats.cache_hits.values()), sum(stats.cache_misses.values()))"
     )
-    python(code, "loops")
-    assert python(code, "loops") == "1 0"
+    run_python(code)
+    assert run_python(code) == "1 0"

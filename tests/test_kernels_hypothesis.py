@@ -14,14 +14,8 @@ from hypothesis.configuration import set_hypothesis_home_dir
 
 import kernels
 from tests.drawn_calls import KINDS, calls
-from tests.kernel_checks import (
-    about,
-    assert_equal,
-    assert_order,
-    integers,
-    laid_out,
-    tensor,
-)
+from tests.kernel_checks import about, assert_equal, assert_order, tensor
+from tests.kernel_inputs import integers, laid_out
 
 # torch says so of its own padding "same"; ours pads alike, and says nothing.
 pytestmark = [

@@ -19,13 +19,11 @@ from tests.kernel_checks import (
     each_dtype,
     each_memory,
     gradcheck,
-    integers,
-    laid_out,
-    normal,
     operator,
     tensor,
     threaded,
 )
+from tests.kernel_inputs import integers, laid_out, normal
 
 pytestmark = pytest.mark.usefixtures("torch_on_one_thread")
 

@@ -16,13 +16,12 @@ from tests.kernel_checks import (
     by_hand,
     each_dtype,
     each_memory,
-    integers,
-    laid_out,
-    normal,
     tensor,
 )
+from tests.kernel_inputs import integers, laid_out, normal
 from tests.pooling_cases import MAX as CASES
-from tests.pooling_checks import assert_refused, by_torch, images
+from tests.pooling_cases import images
+from tests.pooling_checks import assert_refused, by_torch
 
 pytestmark = pytest.mark.usefixtures("torch_on_one_thread")
 

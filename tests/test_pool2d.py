@@ -18,14 +18,12 @@ from tests.kernel_checks import (
     each_dtype,
     each_memory,
     gradcheck,
-    integers,
-    laid_out,
-    normal,
     operator,
     tensor,
 )
-from tests.pooling_cases import CASES
-from tests.pooling_checks import assert_same_bits_for_all_threads, by_torch, images, results
+from tests.kernel_inputs import integers, laid_out, normal
+from tests.pooling_cases import CASES, images, results
+from tests.pooling_checks import assert_same_bits_for_all_threads, by_torch
 
 pytestmark = pytest.mark.usefixtures("torch_on_one_thread")
 

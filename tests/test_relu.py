@@ -11,17 +11,8 @@ import torch.nn.functional as F
 
 import kernels
 from kernels.relu import direct
-from tests.kernel_checks import (
-    Guard,
-    assert_equal,
-    assert_order,
-    each_dtype,
-    each_memory,
-    integers,
-    laid_out,
-    normal,
-    tensor,
-)
+from tests.kernel_checks import Guard, assert_equal, assert_order, each_dtype, each_memory, tensor
+from tests.kernel_inputs import integers, laid_out, normal
 
 pytestmark = pytest.mark.usefixtures("torch_on_one_thread")
 

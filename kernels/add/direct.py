@@ -34,14 +34,17 @@ class Direct(AddAlgorithm):
 
     def forward(self, call: Call, output: Array, threads: int | None) -> None:
         """Fill `output`."""
-        a, b = np.ascontiguousarray(call.input), np.ascontiguousarray(call.other)
+        a, b, tasks = call.input, call.other, tasks_for(output.size, GRAIN)
+        alpha, y = output.dtype.type(call.alpha), output.reshape(-1)
+        if a.shape == b.shape:
+            _alike(self.threaded, threads, tasks, a.reshape(-1), b.reshape(-1), alpha, y)
+            return
+        a, b = np.ascontiguousarray(a), np.ascontiguousarray(b)
         steps = _steps(call.shape, a, b)
         if steps is None:
             a, b = (np.ascontiguousarray(np.broadcast_to(array, call.shape)) for array in (a, b))
             steps = (1, 1, output.size), (0, 0, 1), (0, 0, 1)
-        tasks = tasks_for(output.size, GRAIN)
-        alpha = output.dtype.type(call.alpha)
-        a, b, y = a.reshape(-1), b.reshape(-1), output.reshape(-1)
+        a, b = a.reshape(-1), b.reshape(-1)
         _forward(self.threaded, threads, tasks, a, b, alpha, *steps, y)
 
     def backward(self, fold: Fold, grad: Array, threads: int | None) -> None:
@@ -67,8 +70,6 @@ class Direct(AddAlgorithm):
 
 def _steps(shape: tuple[int, ...], a: Array, b: Array) -> tuple[Steps, Steps, Steps] | None:
     """(sizes, a's steps, b's steps) in three dimensions, or None where it takes more."""
-    if a.shape == b.shape:
-        return (1, 1, a.size), (0, 0, 1), (0, 0, 1)
     merged: list[list[int]] = []
     for axis in reversed(range(len(shape))):
         size = shape[axis]
@@ -113,6 +114,12 @@ def _outer_kept_inner(gy: Array, shape: tuple[int, ...]) -> Array:
         outer = 1
     inner = lengths[-1][1] if not lengths[-1][0] else 1
     return gy.reshape(outer, -1, inner)
+
+
+def _alike_source(tasks, a, b, alpha, y):
+    for task in prange(tasks):
+        begin, end = y.size * task // tasks, y.size * (task + 1) // tasks
+        _add(a[begin:end], b[begin:end], alpha, y[begin:end])
 
 
 def _forward_source(tasks, a, b, alpha, sizes, a_steps, b_steps, y):
@@ -189,6 +196,7 @@ def _fold_columns_source(tasks, gy, parts):
                 part[k] += row[k]
 
 
+_alike = Kernel(_alike_source)
 _forward = Kernel(_forward_source)
 _scale = Kernel(_scale_source)
 _fold_rows = Kernel(_fold_rows_source)

@@ -16,6 +16,9 @@ from kernels.operator import Algorithm, Operator
 ANY = range(65)
 """NumPy's numbers of dimensions."""
 
+LARGEST = {4: float(np.finfo(np.float32).max), 8: float(np.finfo(np.float64).max)}
+"""Of the finite numbers, by their size in bytes."""
+
 
 @dataclass(frozen=True)
 class Call:
@@ -129,13 +132,10 @@ def _call(given: Array, other: Array, alpha: float) -> Call:
                 f"got {other.shape}"
             ) from None
     order, back = memory_order(shape, given, other)
-    return Call(
-        input=_with_dimensions(given, order),
-        other=_with_dimensions(other, order),
-        alpha=factor,
-        shape=tuple(shape[axis] for axis in order),
-        back=back,
-    )
+    given, other = _with_dimensions(given, order), _with_dimensions(other, order)
+    if shape != given.shape:
+        shape = tuple([shape[axis] for axis in order])
+    return Call(given, other, factor, shape, back)
 
 
 def _alpha(alpha: object, dtype: np.dtype[np.generic]) -> float:
@@ -145,11 +145,13 @@ def _alpha(alpha: object, dtype: np.dtype[np.generic]) -> float:
         factor = float(alpha)
     except OverflowError:
         raise ValueError(f"alpha must be a number of {dtype}, got {alpha!r}") from None
-    if math.isfinite(factor) and abs(factor) > float(np.finfo(dtype).max):  # type: ignore[type-var]
+    most = LARGEST[dtype.itemsize]
+    if abs(factor) > most and math.isfinite(factor):
         raise ValueError(f"alpha must be a number of {dtype}, got {alpha!r}")
     return factor
 
 
 def _with_dimensions(array: Array, order: tuple[int, ...]) -> Array:
-    missing = len(order) - array.ndim
-    return array.reshape((1,) * missing + array.shape).transpose(order) if order else array
+    if missing := len(order) - array.ndim:
+        array = array.reshape((1,) * missing + array.shape)
+    return array.transpose(order)

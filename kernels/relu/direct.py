@@ -6,7 +6,6 @@ Python's negative indices and gathers single elements.
 
 from __future__ import annotations
 
-import numpy as np
 from numba import prange
 
 from kernels.arrays import Array
@@ -25,7 +24,7 @@ class Direct(ReluAlgorithm):
 
     def forward(self, input: Array, output: Array, threads: int | None) -> None:  # noqa: A002
         """Fill `output`."""
-        x = np.ascontiguousarray(input).reshape(-1)
+        x = input.reshape(-1)
         tasks = tasks_for(x.size, GRAIN)
         _forward(self.threaded, threads, tasks, x, x.dtype.type(0), output.reshape(-1))
 
@@ -37,8 +36,7 @@ class Direct(ReluAlgorithm):
         threads: int | None,
     ) -> None:
         """Fill `grad_input`."""
-        x = np.ascontiguousarray(input).reshape(-1)
-        gy = np.ascontiguousarray(grad_output).reshape(-1)
+        x, gy = input.reshape(-1), grad_output.reshape(-1)
         tasks = tasks_for(x.size, GRAIN)
         _backward(self.threaded, threads, tasks, gy, x, x.dtype.type(0), grad_input.reshape(-1))
 
