@@ -1,4 +1,4 @@
-"""What is particular to conv2d by Winograd; the rest is in tests/test_conv2d.py."""
+"""What is particular to conv2d by Winograd; the rest is in tests/test_conv2d*.py."""
 
 from __future__ import annotations
 
