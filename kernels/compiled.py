@@ -19,9 +19,9 @@ from kernels.threads import check_threads, current_threads, numba_threads
 class Kernel:
     """A function of (tasks, ...) whose tasks write apart from each other, in any order.
 
-    The number of tasks depends on the arguments' shapes alone, so that the result is the same bits
-    for every number of threads. One task never pays for a thread's start. Division by zero gives
-    infinity or NaN.
+    The number of tasks depends on the arguments' shapes alone, or no sum depends on it, so that
+    the result is the same bits for every number of threads. One task never pays for a thread's
+    start. Division by zero gives infinity or NaN.
     """
 
     def __init__(

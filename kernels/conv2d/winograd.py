@@ -24,7 +24,7 @@ from kernels.conv2d.operator import Call, Conv2dAlgorithm, Gradients
 from kernels.conv2d.winograd_blocks import convolve_blocks, correlate_blocks
 from kernels.conv2d.winograd_shape import make_layout, make_shape
 from kernels.simd import Tile, aligned_empty, host_tile
-from kernels.threads import numba_threads
+from kernels.threads import check_threads
 
 BLOCK_BYTES = 1 << 18
 """How large a block of transformed pixels is: with its products it stays in a core's L2 cache."""
@@ -105,18 +105,18 @@ class Winograd(Conv2dAlgorithm):
         start = np.zeros(shape.panels * shape.panel, dtype)
         if bias is not None:
             start[: bias.size] = bias
-        with numba_threads(threads) as workers:
-            v, u, m, g = _rooms(
-                dtype,
-                shape.v_size * (shape.blocks if shape.by_panels else workers),
-                shape.u_size * (workers if shape.by_panels else shape.panels),
-                shape.m_size * (shape.blocks if shape.by_panels else 1) * workers,
-                shape.g_size * workers,
-            )
-            convolve_blocks(
-                tile, shape, x.reshape(-1), *make_layout(weight, shape.lanes), turned, start,
-                y.reshape(-1), v, u, m, g, workers,
-            )  # fmt: skip
+        workers = check_threads(threads)
+        v, u, m, g = _rooms(
+            dtype,
+            shape.v_size * (shape.blocks if shape.by_panels else workers),
+            shape.u_size * (workers if shape.by_panels else shape.panels),
+            shape.m_size * (shape.blocks if shape.by_panels else 1) * workers,
+            shape.g_size * workers,
+        )
+        convolve_blocks(
+            True, workers, workers, tile, shape, x.reshape(-1), *make_layout(weight, shape.lanes),
+            turned, start, y.reshape(-1), v, u, m, g,
+        )  # fmt: skip
         if not direct:
             last[...] = y[..., : shape.filters]
 
@@ -137,19 +137,19 @@ class Winograd(Conv2dAlgorithm):
         dw = grad_weight if grad_weight.shape == whole else np.empty(whole, dtype)
         block = shape.v_size + shape.panels * shape.m_size
         span = min(shape.blocks, max(1, self._span_bytes // (block * dtype.itemsize)))
-        with numba_threads(threads) as workers:
-            v, d, du, g = _rooms(
-                dtype,
-                shape.v_size * span,
-                shape.m_size * span * shape.panels,
-                shape.du_size * shape.panels,
-                shape.g_size * workers,
-            )
-            du.fill(0)
-            correlate_blocks(
-                tile, shape, x.reshape(-1), dy.reshape(-1), *make_layout(dw, shape.lanes), span,
-                v, d, du, g, workers,
-            )  # fmt: skip
+        workers = check_threads(threads)
+        v, d, du, g = _rooms(
+            dtype,
+            shape.v_size * span,
+            shape.m_size * span * shape.panels,
+            shape.du_size * shape.panels,
+            shape.g_size * workers,
+        )
+        du.fill(0)
+        correlate_blocks(
+            True, workers, workers, tile, shape, x.reshape(-1), dy.reshape(-1),
+            *make_layout(dw, shape.lanes), span, v, d, du, g,
+        )  # fmt: skip
         if dw is not grad_weight:
             grad_weight[...] = dw[: shape.filters, : shape.channels]
 

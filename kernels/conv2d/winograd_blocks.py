@@ -15,6 +15,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit, prange
 
+from kernels.compiled import Kernel
 from kernels.conv2d.winograd_products import multiply_columns, multiply_rows, prefetch
 from kernels.conv2d.winograd_shape import PLANES, STRIP
 from kernels.conv2d.winograd_transforms import (
@@ -30,9 +31,8 @@ PIECE = 8
 """How many tiles of a block one task transforms where blocks are few."""
 
 
-@njit(cache=True, nogil=True, parallel=True)
-def convolve_blocks(
-    tile, shape, x, weight, layout, orders, turned, bias, y, v, u, m, g, workers
+def _convolve_source(
+    workers, tile, shape, x, weight, layout, orders, turned, bias, y, v, u, m, g
 ):  # fmt: skip
     """Fill y [N, P, Q, y_channels] from x [N, H, W, x_channels], both flat.
 
@@ -81,8 +81,7 @@ def convolve_blocks(
                     _output(tile, shape, m, m_at + i * shape.m_size, bias, first + i, panel, y)
 
 
-@njit(cache=True, nogil=True, parallel=True)
-def correlate_blocks(tile, shape, x, dy, dw, layout, orders, span, v, d, du, g, workers):
+def _correlate_source(workers, tile, shape, x, dy, dw, layout, orders, span, v, d, du, g):
     """Fill the weight's gradient dw from x [N, H, W, x_channels] and dy [N, P, Q, y_channels].
 
     All flat, and dw in whole vectors. v and d: room for V and for the output's gradient, `span`
@@ -112,6 +111,10 @@ def correlate_blocks(tile, shape, x, dy, dw, layout, orders, span, v, d, du, g, 
         for panel in range(worker, shape.panels, workers):
             du_at, g_at = panel * shape.du_size, worker * shape.g_size
             _weight_gradient(tile, shape, du, du_at, panel, dw, layout, orders, g, g_at)
+
+
+convolve_blocks = Kernel(_convolve_source)
+correlate_blocks = Kernel(_correlate_source)
 
 
 @njit(cache=True, nogil=True)
