@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import functools
 import itertools
-from math import gcd
+from math import gcd, prod
 from typing import NamedTuple
 
 import numpy as np
@@ -47,6 +47,11 @@ class Side(NamedTuple):
     width: int
     """Of a packed pixel."""
 
+    @property
+    def whole(self) -> bool:
+        """Whether a panel is the source's rows as they lie."""
+        return self.first == 0 and self.width == self.pixel and self.pixels * self.width == self.row
+
 
 class Products(NamedTuple):
     """Every tile of a weight's gradient: points of `a` times columns of `b`; read-only."""
@@ -63,6 +68,9 @@ class Products(NamedTuple):
     b_side: Side
     b_cuts: Array
     b_rows: Array
+    """In the source, where nothing is `packed`."""
+    packed: bool
+    """Whether b is."""
     points: Array | None
     """Where the points lie, behind a pixel; None where they are neighbours."""
     bounds: Array
@@ -108,23 +116,23 @@ def _run(
     chunks = len(products.blocks) - 1
     apart = sums.reshape(1, -1) if chunks == 1 else np.empty((chunks, sums.size), sums.dtype)
     _KERNEL(
-        threaded, threads, chunks * len(products.parts), tile, a.reshape(-1), b.reshape(-1),
-        apart.reshape(-1), sums.reshape(-1), *products,
+        threaded, threads, chunks * len(products.parts), tile, tile.lanes(a.dtype), a.reshape(-1),
+        b.reshape(-1), apart.reshape(-1), sums.reshape(-1), *products,
     )  # fmt: skip
 
 
 def _kernel(
-    tasks, tile, a, b, apart, sums,
-    cells, taps, a_side, a_cuts, a_rows, b_side, b_cuts, b_rows, points, bounds, blocks, parts,
-    steps,
+    tasks, tile, lanes, a, b, apart, sums,
+    cells, taps, a_side, a_cuts, a_rows, b_side, b_cuts, b_rows, packed, points, bounds, blocks,
+    parts, steps,
 ):  # fmt: skip
     size = len(sums)
     chunks = len(blocks) - 1
     for task in prange(tasks):
         sum_chunk(
-            tile, task // len(parts), task % len(parts), a, b, apart, size,
-            cells, taps, a_side, a_cuts, a_rows, b_side, b_cuts, b_rows, points, bounds, blocks,
-            parts, steps,
+            tile, lanes, task // len(parts), task % len(parts), a, b, apart, size,
+            cells, taps, a_side, a_cuts, a_rows, b_side, b_cuts, b_rows, packed, points, bounds,
+            blocks, parts, steps,
         )  # fmt: skip
     if chunks > 1:
         for i in prange(TASKS):
@@ -175,25 +183,32 @@ def _channels(
     read = m % p * stride[0] - before[0] + np.arange(kernel[0])[:, None] * dilation[0]
     inside = (read >= 0) & (read < height)
     a_reads, a_rows = _reads(edges, np.broadcast_to(m, read.shape), inside)
-    b_reads, b_rows = _reads(edges, m // p * height + read, inside)
+    read_rows = m // p * height + read
+    b_reads, b_rows = _reads(edges, read_rows, inside)
     across = max(0, -(-(width - origin) // step))
     a_side = Side(*a_reads, q * filters, 0, filters, q, points)
     b_side = Side(*b_reads, width * channels, origin * channels, step * channels, across, span)
+    packed = groups > 1 or not b_side.whole
     tiles = partition(many, tile.points)
     cells, a_cuts, b_cuts = [], [], []
     for group in range(groups):
         for column, columns, wide in _panels(tile, itemsize, depth):
+            b_cuts.append((group * depth + column, columns))
+            row = []
             for i, (point, rank) in enumerate(tiles):
                 at = (group * many + point) * len(taps) * depth + column
-                cells.append((rank + wide, group * len(tiles) + i, 0, len(b_cuts), at, columns))
-            b_cuts.append((group * depth + column, columns))
+                own = group * len(tiles) + i
+                row.append((rank + wide, own, 0, len(b_cuts) - 1, at, columns))
+            cells.append(row)
         a_cuts += [(group * many + point, tile.points[rank]) for point, rank in tiles]
-    shares = _shares(cells, len(edges) - 1, groups, a_side, b_side, filters * len(taps) * depth)
+    cells_in_order, blocks, parts = _shares(
+        cells, len(edges) - 1, groups, a_side, b_side, filters * len(taps) * depth
+    )
     return Products(
-        _table(cells), _table(taps),
+        cells_in_order, _table(taps),
         a_side, _table(a_cuts), a_rows[inside] * (q * points),
-        b_side, _table(b_cuts), b_rows[inside] * (across * span),
-        None, _bounds(edges, inside), *shares,
+        b_side, _table(b_cuts), (b_rows if packed else read_rows)[inside] * (across * span),
+        packed, None, _bounds(edges, inside), blocks, parts,
         (points, span * stride[1] // step, len(taps) * depth),
     )  # fmt: skip
 
@@ -230,16 +245,21 @@ def _points(
     b_side = Side(*b_reads, q * filters, 0, filters, q, span)
     panels = _panels(tile, itemsize, filters)
     cells = [
-        (rank + shape, 0, point, panel, point * filters + column, columns)
+        [
+            (rank + shape, 0, point, panel, point * filters + column, columns)
+            for point, rank in partition(len(points), tile.points)
+        ]
         for panel, (column, columns, shape) in enumerate(panels)
-        for point, rank in partition(len(points), tile.points)
     ]
-    shares = _shares(cells, len(edges) - 1, 1, a_side, b_side, filters * len(points))
+    cells_in_order, blocks, parts = _shares(
+        cells, len(edges) - 1, 1, a_side, b_side, filters * len(points)
+    )
     return Products(
-        _table(cells), _table([(0, q, 0, 0, 0)]),
+        cells_in_order, _table([(0, q, 0, 0, 0)]),
         a_side, _table([(0, 0)]), a_rows[0] * (wide * channels),
-        b_side, _table([panel[:2] for panel in panels]), b_rows[0] * (q * span),
-        points.astype(np.int64), _bounds(edges, everywhere), *shares,
+        b_side, _table([panel[:2] for panel in panels]),
+        (m if b_side.whole else b_rows[0]) * (q * span), not b_side.whole,
+        points.astype(np.int64), _bounds(edges, everywhere), blocks, parts,
         (stride[1] * channels, span, filters),
     )  # fmt: skip
 
@@ -273,29 +293,37 @@ def _bounds(edges: Array, inside: Array) -> Array:
 
 
 def _shares(
-    cells: list[tuple[int, ...]], blocks: int, groups: int, a: Side, b: Side, weights: int
-) -> tuple[Array, Array]:
-    """The chunks' first blocks, and the parts: so that tasks pack and add up the least."""
-    panels = cells[-1][3] + 1
+    cells: list[list[tuple[int, ...]]], blocks: int, groups: int, a: Side, b: Side, weights: int
+) -> tuple[Array, Array, Array]:
+    """The cells [panels of b, tiles of its group] in parts' order, the chunks' blocks, the parts.
 
-    def moved(chunks: int) -> float:
-        parts = TASKS / chunks
-        a_times = min(max(1, parts / groups), panels / groups)
-        packed = a_times * _packed(a) + max(1, parts / panels) * _packed(b)
-        return packed + (2 * chunks * weights if chunks > 1 else 0)
+    So that tasks pack and add up the least: who has part of b's panels packs a's anew.
+    """
+    powers = [1 << i for i in range(TASKS.bit_length())]
 
-    choices = [chunks for chunks in (1, 2, 4, 8, 16) if chunks <= min(blocks, TASKS)]
-    chunks = min(choices, key=moved)
-    count = min(len(cells), -(-TASKS // chunks))
+    def cost(cut: tuple[int, int, int]) -> tuple[int, float]:
+        chunks, across, down = cut
+        packed = max(1, across / groups) * _packed(a) + down * _packed(b)
+        return -prod(cut), packed + (2 * chunks * weights if chunks > 1 else 0)
+
+    cuts = [
+        (chunks, across, down)
+        for chunks, across, down in itertools.product(powers, repeat=3)
+        if chunks * across * down <= TASKS
+        and (chunks <= blocks and across <= len(cells) and down <= len(cells[0]))
+    ]
+    chunks, across, down = min(cuts, key=cost)
+    order: list[tuple[int, ...]] = []
     parts = []
-    for part in range(count):
-        own = range(len(cells) * part // count, len(cells) * (part + 1) // count)
-        ends = [own.start, own.stop]
-        for side in (1, 3):
-            used = [cells[i][side] for i in own]
-            ends += [min(used), max(used) + 1]
-        parts.append(tuple(ends))
-    return np.array([blocks * i // chunks for i in range(chunks + 1)]), _table(parts)
+    for i, j in np.ndindex(across, down):
+        begin = len(order)
+        for row in cells[len(cells) * i // across : len(cells) * (i + 1) // across]:
+            order += row[len(row) * j // down : len(row) * (j + 1) // down]
+        own = np.array(order[begin:])
+        ends = [(min(own[:, side]), max(own[:, side]) + 1) for side in (1, 3)]
+        parts.append((begin, len(order), *ends[0], *ends[1]))
+    starts = np.array([blocks * i // chunks for i in range(chunks + 1)])
+    return _table(order), starts, _table(parts)
 
 
 def _packed(side: Side) -> int:

@@ -10,41 +10,58 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from kernels.conv2d.weight_tile import pixel_tile
-from kernels.lanes import BYTES, load, store
+from kernels.conv2d.weight_tile import copy_columns, pixel_tile
 from kernels.tiles import copy_numbers
 
 
 @njit(cache=True, nogil=True)
 def sum_chunk(
-    tile, chunk, part, a, b, apart, size,
-    cells, taps, a_side, a_cuts, a_rows, b_side, b_cuts, b_rows, points, bounds, blocks, parts,
-    steps,
+    tile, lanes, chunk, part, a, b, apart, size,
+    cells, taps, a_side, a_cuts, a_rows, b_side, b_cuts, b_rows, packed, points, bounds, blocks,
+    parts, steps,
 ):  # fmt: skip
     """One part's sums over one chunk's pixels, into `apart` [chunks, size]."""
     first_cell, end_cell, first_a, end_a, first_b, end_b = parts[part]
-    a_step, b_step, sums_step = steps
     a_room = _aligned(_room(a_side, max(1, end_a - first_a)), a)
-    b_room = _aligned(_room(b_side, end_b - first_b), b)
+    b_room = _aligned(_room(b_side, end_b - first_b) if packed else 0, b)
+    own = cells[first_cell:end_cell]
     for block in range(blocks[chunk], blocks[chunk + 1]):
-        a_panel, b_panel = _panel(a_side, block), _panel(b_side, block)
+        fresh, at = block == blocks[chunk], chunk * size
+        panels = _panel(a_side, block), _panel(b_side, block)
         if points is None:
-            _pack(a_side, block, a, a_cuts[first_a:end_a], a_room)
+            _pack(tile, lanes, a_side, block, a, a_cuts[first_a:end_a], a_room)
         else:
             _pad(a_side, block, a, a_room)
-        _pack(b_side, block, b, b_cuts[first_b:end_b], b_room)
-        for cell in range(first_cell, end_cell):
-            shape, own_a, point, own_b, at, columns = cells[cell]
-            a_at = (own_a - first_a) * a_panel
-            b_at = (own_b - first_b) * b_panel
-            for tap in range(len(taps)):
-                r, length, a_begin, b_begin, weight = taps[tap]
-                pixel_tile(
-                    tile, shape, a_room, a_rows, a_at + a_begin, a_step, points, point,
-                    b_room, b_rows, b_at + b_begin, b_step, bounds[r, block], bounds[r, block + 1],
-                    length, block == blocks[chunk], apart, chunk * size + at + weight, sums_step,
-                    columns,
-                )  # fmt: skip
+        # One call for each, as a read-only array has a type of its own.
+        if packed:
+            _pack(tile, lanes, b_side, block, b, b_cuts[first_b:end_b], b_room)
+            _sum_block(
+                tile, own, taps, a_room, a_rows, first_a, panels[0], b_room, b_rows, first_b,
+                panels[1], points, bounds, block, fresh, apart, at, steps,
+            )  # fmt: skip
+        else:
+            _sum_block(
+                tile, own, taps, a_room, a_rows, first_a, panels[0], b, b_rows, first_b,
+                panels[1], points, bounds, block, fresh, apart, at, steps,
+            )  # fmt: skip
+
+
+@njit(cache=True, nogil=True)
+def _sum_block(
+    tile, cells, taps, a, a_rows, first_a, a_panel, b, b_rows, first_b, b_panel, points, bounds,
+    block, fresh, sums, sums_at, steps,
+):  # fmt: skip
+    a_step, b_step, sums_step = steps
+    for cell in range(len(cells)):
+        shape, own_a, point, own_b, at, columns = cells[cell]
+        a_at, b_at = (own_a - first_a) * a_panel, (own_b - first_b) * b_panel
+        for tap in range(len(taps)):
+            r, length, a_begin, b_begin, weight = taps[tap]
+            pixel_tile(
+                tile, shape, a, a_rows, a_at + a_begin, a_step, points, point,
+                b, b_rows, b_at + b_begin, b_step, bounds[r, block], bounds[r, block + 1],
+                length, fresh, sums, sums_at + at + weight, sums_step, columns,
+            )  # fmt: skip
 
 
 @njit(cache=True, nogil=True)
@@ -58,26 +75,26 @@ def add_chunks(apart, size, chunks, begin, sums):
 
 
 @njit(cache=True, nogil=True)
-def _pack(side, block, source, cuts, target):
-    """Some columns of each pixel of a block's rows; zeros behind them, where `width` has room.
+def _pack(tile, lanes, side, block, source, cuts, target):
+    """Some columns of each pixel of a block's rows, into a panel for each cut.
 
-    Vectors are written whole: a pixel's first numbers over the zeros behind the last one's.
+    Whole vectors are copied: what is behind a pixel's columns is overwritten or not used.
     """
-    lanes = BYTES // source.itemsize
     begin = side.bounds[block]
     step = _panel(side, block)
+    vectors = -(-side.width // lanes)
     for i in range(begin, side.bounds[block + 1]):
-        here = side.reads[i] * side.row + side.first
-        there = (i - begin) * (side.pixels * side.width)
-        for _ in range(side.pixels):
-            to = there
-            for cut in range(len(cuts)):
-                first, count = cuts[cut, 0], cuts[cut, 1]  # a row would be counted as a reference
-                for k in range(0, side.width, lanes):
-                    store(target, to + k, lanes, load(source, here + first + k, count - k))
-                to += step
-            here += side.pixel
-            there += side.width
+        row = side.reads[i] * side.row + side.first
+        there = (i - begin) * side.pixels * side.width
+        for cut in range(len(cuts)):
+            here, to = row + cuts[cut, 0], there + cut * step
+            # Pixels whose vectors end within the source.
+            room = len(source) - (here + vectors * lanes)
+            whole = min(side.pixels, room // side.pixel + 1) if room >= 0 else 0
+            copy_columns(tile, source, here, side.pixel, target, to, side.width, vectors, whole)
+            for j in range(whole, side.pixels):
+                for k in range(cuts[cut, 1]):
+                    target[to + j * side.width + k] = source[here + j * side.pixel + k]
 
 
 @njit(cache=True, nogil=True)

@@ -106,3 +106,38 @@ def _write(code: Emitter, kinds: Any, values: Any, totals: list[list[Any]]) -> N
                         builder.store(builder.fadd(own, builder.load(total)), total)
                 for place, total, v in places:
                     code.store_some(builder.load(total), place, masks[v])
+
+
+@intrinsic
+def copy_columns(typing, tile, source, at, step, target, to, width, vectors, pixels):
+    """target[to + j width + i] = source[at + j step + i] for j < pixels and i < vectors x lanes.
+
+    `vectors` are as many as a tile has points or columns. What j + 1 writes covers what j wrote.
+    """
+    index = types.intp
+    signature = types.void(tile, source, index, index, target, index, index, index, index)
+    kind = class_of(tile)
+
+    def emit(context: Any, builder: Any, _: Any, values: Any) -> Any:
+        code = Emitter(context, builder, kind, source.dtype)
+        begin = code.at(code.data(source, values[1]), values[2])
+        end = code.at(code.data(target, values[4]), values[5])
+        done = builder.append_basic_block("done")
+        chosen = builder.switch(values[7], done)
+        for vectors in sorted({1, kind.vectors, -(-kind.points[0] // code.lanes)}):
+            block = builder.append_basic_block(f"copy_{vectors}")
+            chosen.add_case(INDEX(vectors), block)
+            builder.position_at_end(block)
+            read, write = code.variable(begin), code.variable(end)
+            with code.loop(INDEX(0), values[8]):
+                here, there = builder.load(read), builder.load(write)
+                row = [code.load(code.at(here, v * code.lanes)) for v in range(vectors)]
+                for v, vector in enumerate(row):
+                    code.store(vector, code.at(there, v * code.lanes))
+                builder.store(code.at(here, values[3]), read)
+                builder.store(code.at(there, values[6]), write)
+            builder.branch(done)
+        builder.position_at_end(done)
+        return context.get_dummy_value()
+
+    return signature, emit
