@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 
 import kernels
-from kernels.conv2d import direct, plans, weight_gradient
+from kernels.conv2d import direct, plans, weight_plans
 from kernels.conv2d.direct import Direct
 from kernels.conv2d.operator import Conv2d
 from kernels.simd import Avx2, Avx512, Neon, Plain, tile_for
@@ -126,7 +126,7 @@ def test_how_work_is_cut_changes_no_bit(block, heavy, tasks, few, threads, monke
 )
 @pytest.mark.parametrize("pixels", [1, 20, 10**6])
 def test_gradients_are_exact_however_pixels_are_cut(pixels, x, weight, monkeypatch):
-    monkeypatch.setattr(weight_gradient, "PIXELS", pixels)
+    monkeypatch.setattr(weight_plans, "PIXELS", pixels)
     with fresh_plans():
         conv = kernels.get("conv2d", "numba_threads")
         assert_exact(conv, arrays(x, weight, "float32", integers), {"padding": 1})
@@ -185,7 +185,7 @@ def test_tiles_cover_every_pixel_within_the_block(points):
 def test_tiles_of_a_sum_cover_each_point_once(points):
     for count in range(1, 200):
         covered = np.zeros(count, int)
-        for first, rank in weight_gradient.partition(count, points):
+        for first, rank in weight_plans.partition(count, points):
             covered[first : first + points[rank]] += 1
         assert (covered == 1).all()
 
@@ -256,8 +256,8 @@ class fresh_plans:  # noqa: N801 - used as a `with` statement's verb
     CACHES = (
         plans.make_plan,
         direct._forward_plan,
-        weight_gradient._channels,
-        weight_gradient._points,
+        weight_plans.channel_products,
+        weight_plans.point_products,
     )
 
     def __enter__(self):
