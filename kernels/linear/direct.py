@@ -38,10 +38,10 @@ DOT_TASKS, DOT_LEAST = 8, 12
 STREAM_VECTORS = 16
 """Columns of a task at least, in vectors: whole tiles."""
 
-PACKED_DEPTH = 128
-"""How far a task sums before it packs again: a panel of so many rows fits the first cache."""
+PACKED_DEPTH = 512
+"""How far a task sums before it packs again: less would read and write the sums more often."""
 
-PACKED_BYTES = 1 << 17
+PACKED_BYTES = 1 << 18
 """Of a task's panels: a part of the second cache."""
 
 PACKED_ROWS = 140
