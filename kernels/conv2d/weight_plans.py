@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+from collections.abc import Sequence
 from math import gcd, prod
 from typing import NamedTuple
 
@@ -190,7 +191,7 @@ def point_products(
     )  # fmt: skip
 
 
-def _table(rows: list[tuple[int, ...]]) -> Array:
+def _table(rows: Sequence[tuple[int, ...]]) -> Array:
     return np.array(rows, np.int64)
 
 
@@ -219,7 +220,12 @@ def _bounds(edges: Array, inside: Array) -> Array:
 
 
 def _shares(
-    cells: list[list[tuple[int, ...]]], blocks: int, groups: int, a: Side, b: Side, weights: int
+    cells: Sequence[Sequence[tuple[int, ...]]],
+    blocks: int,
+    groups: int,
+    a: Side,
+    b: Side,
+    weights: int,
 ) -> tuple[Array, Array, Array]:
     """The cells [panels of b, tiles of its group] in parts' order, the chunks' blocks, the parts.
 
