@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 
 import kernels
-from kernels.conv2d import direct, plans, weight_gradient
+from kernels.conv2d import direct, plans, weight_plans
 from kernels.conv2d.direct import Direct
 from kernels.conv2d.operator import Conv2d
 from kernels.simd import Avx2, Avx512, Neon, Plain, tile_for
@@ -125,7 +125,7 @@ def test_how_work_is_cut_changes_no_bit(block, heavy, tasks, few, threads, monke
 )
 @pytest.mark.parametrize("pixels", [1, 20, 10**6])
 def test_gradients_are_exact_however_pixels_are_cut(pixels, x, weight, monkeypatch):
-    monkeypatch.setattr(weight_gradient, "PIXELS", pixels)
+    monkeypatch.setattr(weight_plans, "PIXELS", pixels)
     with fresh_plans():
         conv = kernels.get("conv2d", "numba_threads")
         assert_exact(conv, arrays(x, weight, "float32", integers), {"padding": 1})
@@ -184,7 +184,7 @@ def test_tiles_cover_every_pixel_within_the_block(points):
 def test_tiles_of_a_sum_cover_each_point_once(points):
     for count in range(1, 200):
         covered = np.zeros(count, int)
-        for first, rank in weight_gradient.partition(count, points):
+        for first, rank in weight_plans.partition(count, points):
             covered[first : first + points[rank]] += 1
         assert (covered == 1).all()
 
@@ -243,8 +243,8 @@ class fresh_plans:  # noqa: N801 - used as a `with` statement's verb
     CACHES = (
         plans.make_plan,
         direct._forward_plan,
-        weight_gradient._channels,
-        weight_gradient._points,
+        weight_plans.channel_products,
+        weight_plans.point_products,
     )
 
     def __enter__(self):
@@ -256,3 +256,41 @@ class fresh_plans:  # noqa: N801 - used as a `with` statement's verb
     def _forget(self):
         for cache in self.CACHES:
             cache.cache_clear()
+
+
+@pytest.mark.parametrize("channels", [3, 16, 32, 40], ids=lambda count: f"{count} channels")
+@pytest.mark.parametrize("filters", [20, 32], ids=lambda count: f"{count} filters")
+def test_gradient_of_a_read_only_input_is_exact_whether_packed_or_not(channels, filters):
+    given = arrays((3, channels, 9, 11), (filters, channels, 3, 3), "float32", integers)
+    grad = integers(np.random.default_rng(1), (3, filters, 9, 11), "float32")
+    results = []
+    for writeable in (True, False):
+        for array in (*given, grad):
+            array.setflags(write=writeable)
+        conv = kernels.get("conv2d", "numba_threads")
+        results.append(conv.backward(grad, *given, padding=1)[1])
+    expected = torch.nn.grad.conv2d_weight(
+        tensor(given[0].copy()), given[1].shape, tensor(grad.copy()), padding=1
+    )
+    for actual in results:
+        assert_equal(actual, expected.numpy())
+
+
+@pytest.mark.parametrize(
+    ("x", "weight", "arguments"),
+    [
+        pytest.param(
+            (2, 20, 15, 17), (18, 20, 1, 1), {"stride": (2, 3), "padding": (0, 1)}, id="1x1"
+        ),
+        pytest.param(
+            (2, 20, 15, 17), (18, 20, 3, 2), {"stride": 2, "dilation": (1, 4)}, id="even columns"
+        ),
+        pytest.param((2, 20, 5, 3), (18, 20, 1, 1), {"padding": (2, 6)}, id="wide padding"),
+        pytest.param(
+            (70, 20, 3, 3), (18, 10, 3, 3), {"padding": 1, "groups": 2}, id="images in a block"
+        ),
+    ],
+)
+def test_gradients_are_exact_where_not_every_pixel_is_packed(x, weight, arguments):
+    conv = kernels.get("conv2d", "numba_threads")
+    assert_exact(conv, arrays(x, weight, "float32", integers), arguments)

@@ -236,3 +236,16 @@ def test_forward_refuses(implementation, arguments, error, match):
 def test_backward_refuses(implementation, grad_output, error, match):
     with pytest.raises(error, match=match):
         operator("linear", implementation).backward(grad_output, X, W, B)
+
+
+@each_threaded
+@pytest.mark.parametrize("case", ["few rows", "many rows", "a sum longer than a strip"])
+@pytest.mark.parametrize("tasks", [1, 3, 100])
+def test_how_few_rows_are_cut_into_tasks_changes_no_bit(monkeypatch, implementation, case, tasks):
+    x, weight, bias, _ = drawn(case, normal, "float32")
+    expected = operator("linear", "numba").forward(x, weight, bias)
+    monkeypatch.setattr(direct, "GRAIN", 1)
+    monkeypatch.setattr(direct, "DOT_TASKS", tasks)
+    monkeypatch.setattr(direct, "DOT_LEAST", 1)
+    actual = operator("linear", implementation).forward(x, weight, bias)
+    assert actual.tobytes() == expected.tobytes()

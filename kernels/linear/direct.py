@@ -19,7 +19,7 @@ from kernels.compiled import Kernel
 from kernels.linear.operator import Call, Gradients, LinearAlgorithm
 from kernels.linear.tiles import NARROW, dot_shapes, dot_tile, outer_shapes, outer_tile, pack_rows
 from kernels.simd import host_tile
-from kernels.tiles import transpose_block
+from kernels.tiles import copy_numbers, transpose_block
 
 DOT_ROWS = 64
 """Up to so many rows, packing costs more than dot tiles' sums of lanes."""
@@ -30,15 +30,18 @@ STRIP = 4096
 """Bytes of a row that a dot tile sums at once: 8 rows and 3 columns of it fill the first cache."""
 
 DOT_COLUMNS = 48
-"""Columns of a task."""
+"""Columns of a task at most."""
+
+DOT_TASKS, DOT_LEAST = 8, 12
+"""How many tasks there are at least, unless they would have fewer columns than that."""
 
 STREAM_VECTORS = 16
 """Columns of a task at least, in vectors: whole tiles."""
 
-PACKED_DEPTH = 128
-"""How far a task sums before it packs again: a panel of so many rows fits the first cache."""
+PACKED_DEPTH = 512
+"""How far a task sums before it packs again: less would read and write the sums more often."""
 
-PACKED_BYTES = 1 << 17
+PACKED_BYTES = 1 << 18
 """Of a task's panels: a part of the second cache."""
 
 PACKED_ROWS = 140
@@ -62,16 +65,15 @@ class Direct(LinearAlgorithm):
         rows, columns = output.shape
         depth = call.input.shape[1]
         x, w, y = call.input.reshape(-1), call.weight.reshape(-1), output.reshape(-1)
+        bias = np.zeros(columns, y.dtype) if call.bias is None else call.bias
         if rows > DOT_ROWS:
-            self._packed(threads, x, (depth, 1), w, (1, depth), y, (rows, columns, depth))
-            if call.bias is not None:
-                output += call.bias
+            self._packed(threads, x, (depth, 1), w, (1, depth), y, bias, (rows, columns, depth))
             return
         tile = host_tile()
         shapes = dot_shapes(tile)
-        bias = np.zeros(columns, output.dtype) if call.bias is None else call.bias
+        tasks = max(min(DOT_TASKS, -(-columns // DOT_LEAST)), -(-columns // DOT_COLUMNS))
         _dot(
-            self._worth(rows * columns * depth), threads, -(-columns // DOT_COLUMNS), tile, shapes,
+            self._worth(rows * columns * depth), threads, tasks, tile, shapes,
             STRIP // y.itemsize, x, w, bias, y, rows, columns, depth,
         )  # fmt: skip
 
@@ -87,9 +89,10 @@ class Direct(LinearAlgorithm):
             if n <= STREAM_ROWS:
                 self._stream(threads, gy, w, gx, (n, i, o))
             else:
-                self._packed(threads, gy, (o, 1), w, (i, 1), gx, (n, i, o))
+                self._packed(threads, gy, (o, 1), w, (i, 1), gx, None, (n, i, o))
         if grads.weight is not None:
-            self._packed(threads, gy, (1, o), x, (i, 1), grads.weight.reshape(-1), (o, i, n))
+            gw = grads.weight.reshape(-1)
+            self._packed(threads, gy, (1, o), x, (i, 1), gw, None, (o, i, n))
         if grads.bias is not None:
             grad_output.sum(0, out=grads.bias)
 
@@ -113,6 +116,7 @@ class Direct(LinearAlgorithm):
         b: Array,
         b_steps: tuple[int, int],
         y: Array,
+        bias: Array | None,
         sizes: tuple[int, int, int],
     ) -> None:
         rows, columns, depth = sizes
@@ -128,7 +132,11 @@ class Direct(LinearAlgorithm):
         tasks = -(-columns // group) * -(-rows // part)
         threaded = self._worth(rows * columns * depth)
         steps = (*a_steps, *b_steps)
-        _packed(threaded, threads, tasks, tile, shapes, panel, group, part, a, b, y, *steps, *sizes)
+        bias = np.empty(0, y.dtype) if bias is None else bias
+        _packed(
+            threaded, threads, tasks, tile, shapes, panel, group, part, a, b, y, bias, *steps,
+            *sizes,
+        )  # fmt: skip
 
     def _worth(self, products: int) -> bool:
         return self.threaded and products >= GRAIN
@@ -136,7 +144,12 @@ class Direct(LinearAlgorithm):
 
 def _dot_source(tasks, tile, shapes, strip, x, w, bias, y, rows, columns, depth):
     for task in prange(tasks):
-        begin, end = columns * task // tasks, columns * (task + 1) // tasks
+        tiles = -(-columns // shapes[0, 1])
+        begin, end = (
+            tiles * task // tasks * shapes[0, 1],
+            tiles * (task + 1) // tasks * shapes[0, 1],
+        )
+        end = min(end, columns)
         _dot_block(tile, shapes, strip, x, w, bias, y, rows, columns, depth, begin, end)
 
 
@@ -146,13 +159,13 @@ def _stream_source(tasks, tile, shapes, lanes, width, a, b, y, rows, columns, de
 
 
 def _packed_source(
-    tasks, tile, shapes, panel, group, part, a, b, y, a_row, a_step, b_row, b_step, rows, columns,
-    depth,
+    tasks, tile, shapes, panel, group, part, a, b, y, bias, a_row, a_step, b_row, b_step, rows,
+    columns, depth,
 ):  # fmt: skip
     for task in prange(tasks):
         _packed_block(
-            task, tile, shapes, panel, group, part, a, b, y, a_row, a_step, b_row, b_step, rows,
-            columns, depth,
+            task, tile, shapes, panel, group, part, a, b, y, bias, a_row, a_step, b_row, b_step,
+            rows, columns, depth,
         )  # fmt: skip
 
 
@@ -208,8 +221,8 @@ def _stream_block(task, tile, shapes, lanes, width, a, b, y, rows, columns, dept
 
 @njit(cache=True, nogil=True)
 def _packed_block(
-    task, tile, shapes, panel, group, part, a, b, y, a_row, a_step, b_row, b_step, rows, columns,
-    depth,
+    task, tile, shapes, panel, group, part, a, b, y, bias, a_row, a_step, b_row, b_step, rows,
+    columns, depth,
 ):  # fmt: skip
     groups = -(-columns // group)
     begin, top = task % groups * group, task // groups * part
@@ -219,6 +232,9 @@ def _packed_block(
     room = np.empty(panels * panel * deepest + 64, b.dtype)
     aligned = -room.ctypes.data % 64 // room.itemsize
     packed = room[aligned : aligned + panels * panel * deepest]
+    if len(bias):
+        for r in range(top, bottom):
+            copy_numbers(bias, begin, y, r * columns + begin, end - begin)
     for first in range(0, depth, PACKED_DEPTH):
         length = min(PACKED_DEPTH, depth - first)
         if b_step == 1:
@@ -240,7 +256,7 @@ def _packed_block(
                 column = begin + c * panel
                 outer_tile(
                     tile, shape, a, r * a_row + first * a_step, a_row, a_step,
-                    packed, c * panel * length, panel, 0, length, first == 0,
+                    packed, c * panel * length, panel, 0, length, first == 0 and len(bias) == 0,
                     y, r * columns + column, columns, min(panel, end - column),
                 )  # fmt: skip
             r += shapes[shape, 0]

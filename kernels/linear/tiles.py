@@ -103,10 +103,13 @@ def _dot(
     with builder.if_then(builder.icmp_signed("<", whole, depth)):
         add(whole, code.first_lanes(builder.sub(depth, whole)))
     for row, totals in zip(_rows(code, y, y_step, rows), sums, strict=True):
-        for r, total in enumerate(totals):
-            place = code.at(row, r)
-            own = _sum(builder, builder.load(total), lanes)
-            builder.store(builder.fadd(code.load_scalar(place), own), place)
+        for first in range(0, columns, lanes):
+            some = [builder.load(total) for total in totals[first : first + lanes]]
+            mask = code.first_lanes(INDEX(len(some)))
+            place = code.at(row, first)
+            code.store_some(
+                builder.fadd(code.load_some(place, mask), _sums(code, some)), place, mask
+            )
 
 
 @intrinsic
@@ -239,19 +242,26 @@ def _rows(code: Emitter, first: Any, step: Any, count: int) -> list[Any]:
     return rows
 
 
-def _sum(builder: Any, vector: Any, lanes: int) -> Any:
-    """The sum of a vector's lanes: halves are added until one is left."""
-    while lanes > 1:
-        lanes //= 2
-        low, high = (
-            ir.Constant(ir.VectorType(LANE, lanes), list(range(first, first + lanes)))
-            for first in (0, lanes)
-        )
-        vector = builder.fadd(
-            builder.shuffle_vector(vector, vector, low),
-            builder.shuffle_vector(vector, vector, high),
-        )
-    return builder.extract_element(vector, LANE(0))
+def _sums(code: Emitter, vectors: list[Any]) -> Any:
+    """The sum of each vector's lanes, in the lane of its number: halves are added
+    until one is left.
+
+    Two vectors' halves go into one: that is half the work of adding up vector after vector.
+    """
+    width = code.lanes
+    while width > 1:
+        width //= 2
+        pairs = zip(vectors[::2], vectors[1::2] + vectors[-1:], strict=False)
+        low = [at for at in range(2 * code.lanes) if at // width % 2 == 0]
+        masks = [
+            ir.Constant(ir.VectorType(LANE, code.lanes), [at + half for at in low])
+            for half in (0, width)
+        ]
+        vectors = [
+            code.builder.fadd(*(code.builder.shuffle_vector(*pair, mask) for mask in masks))
+            for pair in pairs
+        ]
+    return vectors[0]
 
 
 @contextmanager
