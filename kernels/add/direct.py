@@ -37,7 +37,7 @@ class Direct(AddAlgorithm):
         a, b, tasks = call.input, call.other, tasks_for(output.size, GRAIN)
         alpha, y = output.dtype.type(call.alpha), output.reshape(-1)
         if a.shape == b.shape:
-            _alike(self.threaded, threads, tasks, a.reshape(-1), b.reshape(-1), alpha, y)
+            _alike(self.threaded, threads, tasks, a.ravel(), b.ravel(), alpha, y)
             return
         a, b = np.ascontiguousarray(a), np.ascontiguousarray(b)
         steps = _steps(call.shape, a, b)

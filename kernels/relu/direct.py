@@ -24,7 +24,7 @@ class Direct(ReluAlgorithm):
 
     def forward(self, input: Array, output: Array, threads: int | None) -> None:  # noqa: A002
         """Fill `output`."""
-        x = input.reshape(-1)
+        x = input.ravel()
         tasks = tasks_for(x.size, GRAIN)
         _forward(self.threaded, threads, tasks, x, x.dtype.type(0), output.reshape(-1))
 
@@ -36,7 +36,7 @@ class Direct(ReluAlgorithm):
         threads: int | None,
     ) -> None:
         """Fill `grad_input`."""
-        x, gy = input.reshape(-1), grad_output.reshape(-1)
+        x, gy = input.ravel(), grad_output.ravel()
         tasks = tasks_for(x.size, GRAIN)
         _backward(self.threaded, threads, tasks, gy, x, x.dtype.type(0), grad_input.reshape(-1))
 
