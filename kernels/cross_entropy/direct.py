@@ -24,7 +24,10 @@ from kernels.blocks import (
 from kernels.compiled import Kernel
 from kernels.cross_entropy.operator import Call, CrossEntropyAlgorithm
 from kernels.cross_entropy.positions import loss_grads, reduce, terms
-from kernels.exponential import any_order, exp, log, widest_vectors
+from kernels.exponential import any_order, exp, exp_to_add, log, rank, unrank, widest_vectors
+
+RUN = 64
+"""Numbers that LLVM's loops take at a time; what is left over of a row is filled up to as many."""
 
 
 class Direct(CrossEntropyAlgorithm):
@@ -122,26 +125,37 @@ def _gradients_block(task, terms, grads, gx, n, inner, width):
 def _row_losses(x, labels, q, terms, losses):
     widest_vectors()
     weight, own, spread, classes = terms.weight, terms.own, terms.spread, terms.weight.size
+    rest, whole = np.full(RUN, x.dtype.type(-np.inf)), classes // RUN * RUN
     for r in range(losses.size):
         losses[r] = 0
         if labels.size and labels[r] == terms.ignore_index:
             continue
-        row = x[r * classes : (r + 1) * classes]
-        top, total, loss = row_top(row), x.dtype.type(0), x.dtype.type(0)
-        for c in range(classes):
-            total = any_order(total, exp(row[c] - top))
-        shift = log(total)
+        begin, loss = r * classes, x.dtype.type(0)
+        row = x[begin : begin + whole]
+        for c in range(classes - whole):
+            rest[c] = x[begin + whole + c]
+        top = unrank(max(rank(row_top(row)), rank(row_top(rest))))
+        shift = log(_total(row, top) + _total(rest, top))
         if q.size:
-            share = q[r * classes : (r + 1) * classes]
             for c in range(classes):
-                part = (share[c] * own + spread) * weight[c]
-                loss = any_order(loss, part * (row[c] - top - shift))
+                part = (q[begin + c] * own + spread) * weight[c]
+                loss = any_order(loss, part * (x[begin + c] - top - shift))
         else:
             if spread > 0:
                 for c in range(classes):
-                    loss = any_order(loss, spread * weight[c] * (row[c] - top - shift))
-            loss += own * (weight[labels[r]] * (row[labels[r]] - top - shift))
+                    loss = any_order(loss, spread * weight[c] * (x[begin + c] - top - shift))
+            loss += own * (weight[labels[r]] * (x[begin + labels[r]] - top - shift))
         losses[r] = -loss
+
+
+@njit(cache=True, nogil=True)
+def _total(x, top):
+    """The sum of exp(x - top), where some x is top or others are added to it."""
+    widest_vectors()
+    total = x.dtype.type(0)
+    for c in range(x.size):
+        total = any_order(total, exp_to_add(x[c] - top))
+    return total
 
 
 @njit(cache=True, nogil=True)
@@ -190,7 +204,7 @@ def _column_losses(x, labels, q, terms, losses, step):
     for c in range(weight.size):
         given = x[c * step : c * step + count]
         for i in range(count):
-            shifts[i] += exp(given[i] - tops[i])
+            shifts[i] += exp_to_add(given[i] - tops[i])
     for i in range(count):
         shifts[i] = log(shifts[i])
         losses[i] = 0

@@ -53,7 +53,7 @@ def reduce(call: Call, losses: Array, output: Array) -> None:
         output[...] = losses.reshape(output.shape)
         return
     with np.errstate(all="ignore"):
-        total = losses.sum()
+        total = np.add.reduce(losses, axis=None)
         if call.reduction == "mean":
             total /= _divisor(call)
     output[...] = total
