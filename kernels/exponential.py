@@ -1,6 +1,7 @@
 """exp and log that LLVM vectorises, for Numba loops over float32 and float64.
 
     exp             at most 1.08 ulp off in float32 (all numbers), 0.98 in float64 (12 million)
+    exp_to_add      the same of x <= 0, for a sum that has 1 in it: never less than 2^-126, 2^-1022
     log             at most 0.84 ulp off in float32 (all numbers), 0.83 in float64 (10 million)
     rank, unrank    whole numbers in the order of the floats, for a maximum that vectorises
     any_order       a sum whose order the compiler may choose
@@ -110,6 +111,19 @@ def exp(typing, x):  # noqa: ARG001
 
 
 @intrinsic
+def exp_to_add(typing, x):  # noqa: ARG001
+    """e to the power of x <= 0, in half of exp's time, for a sum of 1 and more.
+
+    What is too small to change such a sum, zero too, is some normal number just as small.
+    """
+
+    def emit(context: Any, builder: Any, signature: Any, values: Any) -> Any:  # noqa: ARG001
+        return _Code(builder, x).exp_to_add(values[0])
+
+    return x(x), emit
+
+
+@intrinsic
 def log(typing, x):  # noqa: ARG001
     """The natural logarithm; -inf for zeros, NaN below."""
 
@@ -195,18 +209,36 @@ class _Code:
         # Comparisons with NaN fail, so it passes both limits.
         x = self._if(builder.fcmp_ordered("<", x, real(of.limits[0])), real(of.limits[0]), x)
         x = self._if(builder.fcmp_ordered(">", x, real(of.limits[1])), real(of.limits[1]), x)
+        sum_, fraction = self._power_and_fraction(x)
+        n = builder.sub(sum_, self.to_bits(self._large()))
+        # 2^n in two factors: itself it may lie outside of the normal numbers.
+        half = builder.ashr(n, whole(1))
+        scaled = builder.fmul(fraction, self._power(half))
+        return builder.fmul(scaled, self._power(builder.sub(n, half)))
+
+    def exp_to_add(self, x: Any) -> Any:
+        builder, of = self._builder, self._format
+        # The last power of two that is a normal number, and one less for the fraction.
+        least = self._float((2 - of.bias) * math.log(2))
+        x = self._if(builder.fcmp_ordered("<", x, least), least, x)
+        sum_, fraction = self._power_and_fraction(x)
+        # What the sum has above n is shifted out.
+        n = builder.shl(sum_, self._whole(of.fraction))
+        return self.to_float(builder.add(self.to_bits(fraction), n))
+
+    def _power_and_fraction(self, x: Any) -> tuple[Any, Any]:
+        """A whole number that ends in the bits of n, and exp(r)."""
+        builder, of, real = self._builder, self._format, self._float
         # Added to so large a number, x / ln 2 is rounded, and n stands in the last bits of the sum.
-        large = real(1.5 * 2.0**of.fraction)
-        sum_ = self._fma(x, real(1 / math.log(2)), large)
-        number = builder.fsub(sum_, large)
-        n = builder.sub(self.to_bits(sum_), self.to_bits(large))
+        sum_ = self._fma(x, real(1 / math.log(2)), self._large())
+        number = builder.fsub(sum_, self._large())
         r = self._fma(number, real(-of.ln2[0]), x)
         r = self._fma(number, real(-of.ln2[1]), r)
         tail = self._fma(builder.fmul(r, r), self._polynomial(of.p, r), r)
-        # 2^n in two factors: itself it may lie outside of the normal numbers.
-        half = builder.ashr(n, whole(1))
-        scaled = builder.fmul(builder.fadd(tail, real(1)), self._power(half))
-        return builder.fmul(scaled, self._power(builder.sub(n, half)))
+        return self.to_bits(sum_), builder.fadd(tail, real(1))
+
+    def _large(self) -> Any:
+        return self._float(1.5 * 2.0**self._format.fraction)
 
     def log(self, x: Any) -> Any:
         builder, of, real, whole = self._builder, self._format, self._float, self._whole

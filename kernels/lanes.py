@@ -65,6 +65,23 @@ def store(typingctx, array, index, count, vector):  # noqa: ARG001
 
 
 @intrinsic
+def prefetch_for_write(typingctx, array, index):  # noqa: ARG001
+    """Ask for the cache line of a flat array's number, which may lie behind its end."""
+
+    def generate(context, builder, signature, args):
+        pointer, _ = _address(context, builder, signature.args[0], args, inbounds=False)
+        arguments = [builder.bitcast(pointer, ir.IntType(8).as_pointer()), I32(1), I32(3), I32(1)]
+        kinds = [argument.type for argument in arguments]
+        function = cgutils.get_or_insert_function(
+            builder.module, ir.FunctionType(ir.VoidType(), kinds), "llvm.prefetch.p0"
+        )
+        builder.call(function, arguments)
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp), generate
+
+
+@intrinsic
 def fill(typingctx, array, number):  # noqa: ARG001
     """A vector of one number, in a float array's dtype."""
     lanes = Lanes(array.dtype, BYTES * 8 // array.dtype.bitwidth)
@@ -90,6 +107,29 @@ def fill_integers(typingctx, number, like):  # noqa: ARG001
 def plus(typingctx, a, b):  # noqa: ARG001
     """a + b, of floats."""
     return a(a, a), lambda context, builder, signature, args: builder.fadd(*args)  # noqa: ARG005
+
+
+@intrinsic
+def minus(typingctx, a, b):  # noqa: ARG001
+    """a - b, of floats."""
+    return a(a, a), lambda context, builder, signature, args: builder.fsub(*args)  # noqa: ARG005
+
+
+@intrinsic
+def times(typingctx, a, b):  # noqa: ARG001
+    """a b, of floats."""
+    return a(a, a), lambda context, builder, signature, args: builder.fmul(*args)  # noqa: ARG005
+
+
+@intrinsic
+def multiply_add(typingctx, a, b, c):  # noqa: ARG001
+    """a b + c, of floats; rounded once where the processor can do both in one."""
+
+    def generate(context, builder, signature, args):  # noqa: ARG001
+        product = builder.fmul(args[0], args[1], flags=("contract",))
+        return builder.fadd(product, args[2], flags=("contract",))
+
+    return a(a, a, a), generate
 
 
 @intrinsic
@@ -205,10 +245,10 @@ def _call(builder, name, kind, result, arguments):
     return builder.call(function, arguments)
 
 
-def _address(context, builder, kind, args):
+def _address(context, builder, kind, args, inbounds=True):
     """Where a flat array has the number of an index, and to how many bytes that is aligned."""
     array = context.make_array(kind)(context, builder, args[0])
-    return builder.gep(array.data, [args[1]], inbounds=True), kind.dtype.bitwidth // 8
+    return builder.gep(array.data, [args[1]], inbounds=inbounds), kind.dtype.bitwidth // 8
 
 
 def _whole(builder, count, lanes):

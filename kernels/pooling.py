@@ -6,7 +6,9 @@ Windows of any pooling are a grid: rows times columns of it, so that two small t
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ParamSpec, TypeVar
 
 import numpy as np
 
@@ -33,7 +35,7 @@ class Axis:
     with dilation some of them step over it."""
     dilation: int = 1
 
-    @property
+    @functools.cached_property
     def outputs(self) -> int:
         """The number of windows."""
         return int(self.windows.shape[1])
@@ -46,7 +48,7 @@ class Grid:
     rows: Axis
     columns: Axis
 
-    @property
+    @functools.cached_property
     def filled(self) -> bool:
         """Whether all windows hold something; else dilation steps over a small input, in all."""
         return bool(self.rows.windows[1].all() and self.columns.windows[1].all())
@@ -156,6 +158,32 @@ class Window:
                 f"padded input, {size + 2 * padding} along axis {('H', 'W')[axis]}"
             )
         return count
+
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def remembered(make: Callable[P, R]) -> Callable[P, R]:
+    """Keep what `make` returns of shapes and plain numbers; errors come anew each time.
+
+    By the arguments' types too, for True is equal to 1. Lists and NumPy's numbers go by the memory.
+    """
+    kept = functools.lru_cache(maxsize=256, typed=True)(make)
+
+    @functools.wraps(make)
+    def call(*arguments: P.args, **options: P.kwargs) -> R:
+        plain = not options and all(map(_plain, arguments))
+        return kept(*arguments) if plain else make(*arguments, **options)  # type: ignore[arg-type]
+
+    return call
+
+
+def _plain(argument: object) -> bool:
+    kind = type(argument)
+    if kind is tuple:
+        return set(map(type, argument)) <= {int}  # type: ignore[call-overload]
+    return kind in (int, bool, type(None))
 
 
 def _pair(name: str, value: object, least: int) -> tuple[int, int]:

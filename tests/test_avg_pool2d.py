@@ -133,3 +133,16 @@ def test_a_kernel_beyond_all_bounds_takes_the_whole_image_in_ceil_mode(implement
     assert_equal(output, x.mean(axis=(2, 3), keepdims=True))
     grad = operator.backward(output, x, 2**30, ceil_mode=True)
     assert_equal(grad, np.broadcast_to(output / 16, x.shape).astype(np.float32))
+
+
+def test_remembered_arguments_keep_true_and_one_apart():
+    x = np.ones((1, 1, 4, 4), np.float32)
+    ours = kernels.get("avg_pool2d", "loops")
+    for kernel_size, wrong in ((1, True), (1, 1.0), ((1, 1), (True, 1))):
+        ours.forward(x, kernel_size)
+        for _ in range(2):
+            with pytest.raises(TypeError, match="kernel_size must be a whole number"):
+                ours.forward(x, wrong)
+    with pytest.raises(TypeError, match="ceil_mode must be True or False, got 1"):
+        ours.forward(x, 1, ceil_mode=1)
+    assert ours.forward(x, [2, 2]).shape == ours.forward(x, (np.int64(2), 2)).shape == (1, 1, 2, 2)

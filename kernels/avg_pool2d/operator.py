@@ -6,16 +6,14 @@ The algorithms take any grid of windows, so that adaptive_avg_pool2d uses them t
 from __future__ import annotations
 
 from abc import abstractmethod
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from kernels.arrays import MOST, Array, empty, flag, integer, is_channels_last
 from kernels.operator import Algorithm, Operator
-from kernels.pooling import Grid, Pair, Window, gradient, sliding, whole_images
+from kernels.pooling import Grid, Pair, Window, gradient, remembered, sliding, whole_images
 
 
-@dataclass(frozen=True)
-class Call:
+class Call(NamedTuple):
     """One averaging in normal form."""
 
     input: Array
@@ -108,16 +106,31 @@ def run_backward(
     return grad_input if call.batched else grad_input[0]
 
 
-def _call(
-    given: Array,
+def _call(given: Array, *arguments: Any) -> Call:
+    """`arguments`: those of avg_pool2d behind the input, in its order."""
+    images, batched = whole_images(given)
+    grid, checked = _grid(images.shape[2:], *arguments)
+    return Call(
+        input=images,
+        grid=grid,
+        shape=(*images.shape[:2], grid.rows.outputs, grid.columns.outputs),
+        channels_last=batched and is_channels_last(images),
+        batched=batched,
+        arguments=checked,
+    )
+
+
+@remembered
+def _grid(
+    sizes: tuple[int, int],
     kernel_size: Pair,
     stride: Pair | None,
     padding: Pair,
     ceil_mode: bool,
     count_include_pad: bool,
     divisor_override: int | None,
-) -> Call:
-    images, batched = whole_images(given)
+) -> tuple[Grid, tuple[Any, ...]]:
+    """The windows, and the arguments in normal form."""
     window = Window.checked(kernel_size, stride, padding, 1, ceil_mode)
     padded = flag("count_include_pad", count_include_pad)
     shares: list[str | int] = ["padded" if padded else "inside"] * 2
@@ -135,21 +148,7 @@ def _call(
             window.padding[axis],
             share=shares[axis],
         )
-        for axis, size in enumerate(images.shape[2:])
+        for axis, size in enumerate(sizes)
     ]
-    n, channels = images.shape[:2]
-    return Call(
-        input=images,
-        grid=Grid(*axes),
-        shape=(n, channels, axes[0].outputs, axes[1].outputs),
-        channels_last=batched and is_channels_last(images),
-        batched=batched,
-        arguments=(
-            window.kernel,
-            window.stride,
-            window.padding,
-            window.ceil_mode,
-            padded,
-            divisor_override,
-        ),
-    )
+    pairs = (window.kernel, window.stride, window.padding)
+    return Grid(*axes), (*pairs, window.ceil_mode, padded, divisor_override)

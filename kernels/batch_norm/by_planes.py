@@ -1,7 +1,7 @@
 """Kernels over planes [N, C, L]: a task is some channels, so that nothing has to be put together.
 
 A channel is swept for its sum, for what needs the mean, and for the result; from the second time on
-it comes from the cache.
+it comes from the cache. Sums run in float64.
 """
 
 from __future__ import annotations
@@ -31,8 +31,9 @@ def _training_source(tasks, x, weight, bias, eps, y, stats):
             stats[0, c] = mean
             stats[1, c] = var
             _set_forward(mean, var, weight[c], bias[c], eps, constants)
-            for n in range(batch):
-                _scale_and_shift(x[n, c], constants[0], constants[1], constants[2], y[n, c])
+            if y.size:
+                for n in range(batch):
+                    _scale_and_shift(x[n, c], constants[0], constants[1], constants[2], y[n, c])
 
 
 def _inference_source(tasks, x, mean, var, weight, bias, eps, y):
@@ -51,46 +52,25 @@ def _inference_source(tasks, x, mean, var, weight, bias, eps, y):
             c = 0 if c + 1 == channels else c + 1
 
 
-def _training_gradients_source(tasks, gy, x, weight, eps, gx, sums):
+def _gradients_source(tasks, gy, x, mean, r, weight, of_batch, gx, sums):
     batch, channels, length = x.shape
     for task in prange(tasks):
         constants = np.empty(4, x.dtype)
         for c in range(channels * task // tasks, channels * (task + 1) // tasks):
-            total = 0.0
-            for n in range(batch):
-                total += _sum(x[n, c])
-            mean = total / (batch * length)
-            squares = sum_gy = dot = 0.0
-            for n in range(batch):
-                plane_squares, plane_sum, plane_dot = _products(gy[n, c], x[n, c], mean)
-                squares += plane_squares
-                sum_gy += plane_sum
-                dot += plane_dot
-            r = 1 / np.sqrt(squares / (batch * length) + eps)
-            sums[0, c] = dot * r
-            sums[1, c] = sum_gy
-            if gx.size:
-                _set_backward(mean, r, weight[c], dot, sum_gy, batch * length, constants)
-                for n in range(batch):
-                    _grad_input(gy[n, c], x[n, c], constants, gx[n, c])
-
-
-def _inference_gradients_source(tasks, gy, x, mean, var, weight, eps, gx, sums):
-    batch, channels, _ = x.shape
-    for task in prange(tasks):
-        constants = np.empty(1, x.dtype)
-        for c in range(channels * task // tasks, channels * (task + 1) // tasks):
-            r = 1 / np.sqrt(np.float64(var[c]) + eps)
-            constants[0] = weight[c] * r
             sum_gy = dot = 0.0
             for n in range(batch):
-                _, plane_sum, plane_dot = _products(gy[n, c], x[n, c], np.float64(mean[c]))
+                plane_sum, plane_dot = _products(gy[n, c], x[n, c], mean[c])
                 sum_gy += plane_sum
                 dot += plane_dot
-                if gx.size:
-                    _scale(gy[n, c], constants[0], gx[n, c])
-            sums[0, c] = dot * r
+            sums[0, c] = dot * r[c]
             sums[1, c] = sum_gy
+            if gx.size:
+                _set_backward(mean[c], r[c], weight[c], dot, sum_gy, batch * length, constants)
+                for n in range(batch):
+                    if of_batch:
+                        _grad_input(gy[n, c], x[n, c], constants, gx[n, c])
+                    else:
+                        _scale(gy[n, c], constants[1], gx[n, c])
 
 
 @njit(cache=True, nogil=True, fastmath={"reassoc"})
@@ -111,13 +91,11 @@ def _squares(x, mean):
 
 @njit(cache=True, nogil=True, fastmath={"reassoc", "contract"})
 def _products(gy, x, mean):
-    squares = total = dot = 0.0
+    total = dot = 0.0
     for i in range(x.size):
-        apart = x[i] - mean
-        squares += apart * apart
         total += gy[i]
-        dot += gy[i] * apart
-    return squares, total, dot
+        dot += gy[i] * (x[i] - mean)
+    return total, dot
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -163,8 +141,7 @@ def _scale(gy, factor, gx):
 
 training = Kernel(_training_source)
 inference = Kernel(_inference_source)
-training_gradients = Kernel(_training_gradients_source)
-inference_gradients = Kernel(_inference_gradients_source)
+gradients = Kernel(_gradients_source)
 
 
 def tasks(shape: tuple[int, ...]) -> int:

@@ -1,4 +1,4 @@
-"""Chunks that stay in the cache, each swept for its mean, then for what needs the mean.
+"""A pass for the statistics, and one for what needs them.
 
 | memory                        | what a task is                                                  |
 |-------------------------------|-----------------------------------------------------------------|
@@ -20,8 +20,8 @@ import numpy as np
 
 from kernels.arrays import Array
 from kernels.batch_norm import by_planes, by_rows
-from kernels.batch_norm.operator import BatchNormAlgorithm, Call, Gradients
-from kernels.batch_norm.statistics import bias_of, planes, update_running, weight_of
+from kernels.batch_norm.operator import BatchNormAlgorithm, Call, Gradients, Saved
+from kernels.batch_norm.statistics import bias_of, keep, mean_and_invstd, planes, weight_of
 
 
 class Direct(BatchNormAlgorithm):
@@ -30,33 +30,39 @@ class Direct(BatchNormAlgorithm):
     def __init__(self, *, threaded: bool) -> None:
         self.threaded = threaded
 
-    def forward(self, call: Call, output: Array, threads: int | None) -> None:
-        """Fill `output`; update the running statistics in training."""
+    def forward(self, call: Call, output: Array, saved: Saved | None, threads: int | None) -> None:
+        """Fill `output` and `saved`; update the running statistics in training."""
         kernels, lay = _way(call)
         x, y = lay(call.input), lay(output)
         how = (self.threaded, threads, kernels.tasks(x.shape))
         rest = (weight_of(call), bias_of(call), call.eps, y)
         if call.training:
-            mean_and_var = np.empty((2, call.input.shape[1]))
-            kernels.training(*how, x, *rest, mean_and_var)
-            update_running(call, *mean_and_var)
+            stats = np.empty((2, call.input.shape[1]))
+            kernels.training(*how, x, *rest, stats)
+            keep(call, stats, saved)
         else:
             kernels.inference(*how, x, call.running_mean, call.running_var, *rest)
 
     def backward(
-        self, call: Call, grad_output: Array, grads: Gradients, threads: int | None
+        self,
+        call: Call,
+        saved: Saved | None,
+        grad_output: Array,
+        grads: Gradients,
+        threads: int | None,
     ) -> None:
         """Fill the gradients."""
         kernels, lay = _way(call)
         gy, x = lay(grad_output), lay(call.input)
-        gx = x[:0] if grads.input is None else lay(grads.input)
+        nothing = np.empty([0] * x.ndim, x.dtype)
+        gx = nothing if grads.input is None else lay(grads.input)
         how = (self.threaded, threads, kernels.tasks(x.shape))
-        sums = np.empty((2, call.input.shape[1]))
-        rest = (weight_of(call), call.eps, gx, sums)
-        if call.training:
-            kernels.training_gradients(*how, gy, x, *rest)
-        else:
-            kernels.inference_gradients(*how, gy, x, call.running_mean, call.running_var, *rest)
+        weight = weight_of(call)
+        stats, sums = np.empty((2, 2, call.input.shape[1]))
+        if call.training and saved is None:
+            kernels.training(*how, x, weight, weight, call.eps, nothing, stats)
+        mean, r = mean_and_invstd(call, saved, stats)
+        kernels.gradients(*how, gy, x, mean, r, weight, call.training, gx, sums)
         for grad, values in zip((grads.weight, grads.bias), sums, strict=True):
             if grad is not None:
                 with np.errstate(over="ignore"):
@@ -72,7 +78,8 @@ def _way(call: Call) -> tuple[ModuleType, Callable[[Array], Array]]:
 
 
 def _in_rows(array: Array) -> Array:
-    last = np.moveaxis(array, 1, -1)
+    order = (0, 2, 3, 1) if array.ndim == 4 else (0, *range(2, array.ndim), 1)
+    last = array.transpose(order)
     return np.ascontiguousarray(last).reshape(-1, array.shape[1])
 
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 import numpy as np
 
 from kernels.arrays import Array
-from kernels.batch_norm.operator import BatchNormAlgorithm, Call, Gradients
-from kernels.batch_norm.statistics import bias_of, planes, update_running, weight_of
+from kernels.batch_norm.operator import BatchNormAlgorithm, Call, Gradients, Saved
+from kernels.batch_norm.statistics import bias_of, keep, planes, weight_of
 
 AXES = (0, 2)
 
@@ -19,13 +19,19 @@ AXES = (0, 2)
 class Reductions(BatchNormAlgorithm):
     """batch_norm by sums and ufuncs."""
 
-    def forward(self, call: Call, output: Array, threads: int | None) -> None:  # noqa: ARG002
-        """Fill `output`; update the running statistics in training."""
+    def forward(
+        self,
+        call: Call,
+        output: Array,
+        saved: Saved | None,
+        threads: int | None,  # noqa: ARG002
+    ) -> None:
+        """Fill `output` and `saved`; update the running statistics in training."""
         y = planes(output)
         with np.errstate(all="ignore"):
             mean, var, rest = _centred(call, y)
             if call.training:
-                update_running(call, mean, var)
+                keep(call, np.stack([mean, var]), saved)
             factor = weight_of(call) / np.sqrt(var + call.eps)
             y *= _over(factor, y)
             y += _over(bias_of(call) - rest * factor if call.training else bias_of(call), y)
@@ -33,6 +39,7 @@ class Reductions(BatchNormAlgorithm):
     def backward(
         self,
         call: Call,
+        saved: Saved | None,
         grad_output: Array,
         grads: Gradients,
         threads: int | None,  # noqa: ARG002
@@ -41,8 +48,12 @@ class Reductions(BatchNormAlgorithm):
         gy = planes(grad_output)
         gx = np.empty_like(planes(call.input)) if grads.input is None else planes(grads.input)
         with np.errstate(all="ignore"):
-            _, var, rest = _centred(call, gx)
-            r = 1 / np.sqrt(var + call.eps)
+            if saved is None:
+                _, var, rest = _centred(call, gx)
+                r = 1 / np.sqrt(var + call.eps)
+            else:
+                np.subtract(planes(call.input), _over(saved.mean, gx), out=gx)
+                r, rest = saved.invstd.astype(np.float64), np.zeros(gx.shape[1])
             gb = gy.sum(axis=AXES, dtype=np.float64)
             gw = np.einsum("ncl,ncl->c", gy, gx, dtype=np.float64) * r
             if call.training:

@@ -1,7 +1,8 @@
 """PyTorch itself: the functions that `torch.nn.functional.batch_norm` and its gradients call.
 
 They write into the caller's memory forward, and return their own backward. The gradients need the
-batch's mean and deviation, which autograd has from the forward pass: they are computed anew here.
+batch's mean and deviation, which autograd has from the forward pass: they are computed anew here
+where they are not given.
 
 An input with gaps between its numbers, or in another order than the output, is copied in training:
 of such a one, torch 2.15's function that writes into given memory takes a mean that nobody set.
@@ -12,7 +13,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from kernels.arrays import Array
-from kernels.batch_norm.operator import BatchNormAlgorithm, Call, Gradients
+from kernels.batch_norm.operator import BatchNormAlgorithm, Call, Gradients, Saved
 from kernels.pytorch import ByTorch, tensor, torch_threads
 
 if TYPE_CHECKING:
@@ -22,8 +23,8 @@ if TYPE_CHECKING:
 class Reference(ByTorch, BatchNormAlgorithm):
     """ATen's native_batch_norm and native_batch_norm_backward."""
 
-    def forward(self, call: Call, output: Array, threads: int | None) -> None:
-        """Fill `output`; update the running statistics in training."""
+    def forward(self, call: Call, output: Array, saved: Saved | None, threads: int | None) -> None:
+        """Fill `output` and `saved`; update the running statistics in training."""
         import torch
 
         arrays = (call.input, call.weight, call.bias, call.running_mean, call.running_var)
@@ -38,12 +39,19 @@ class Reference(ByTorch, BatchNormAlgorithm):
                 call.momentum,
                 call.eps,
                 out=tensor(output),
-                save_mean=torch.empty(0, dtype=x.dtype),
-                save_invstd=torch.empty(0, dtype=x.dtype),
+                save_mean=torch.empty(0, dtype=x.dtype) if saved is None else tensor(saved.mean),
+                save_invstd=torch.empty(0, dtype=x.dtype)
+                if saved is None
+                else tensor(saved.invstd),
             )
 
     def backward(
-        self, call: Call, grad_output: Array, grads: Gradients, threads: int | None
+        self,
+        call: Call,
+        saved: Saved | None,
+        grad_output: Array,
+        grads: Gradients,
+        threads: int | None,
     ) -> Gradients:
         """torch's own arrays, by what autograd calls."""
         import torch
@@ -55,7 +63,9 @@ class Reference(ByTorch, BatchNormAlgorithm):
                 None if array is None else tensor(array) for array in arrays
             ]
             batch = (None, None)
-            if call.training:
+            if saved is not None:
+                batch = tensor(saved.mean), tensor(saved.invstd)
+            elif call.training:
                 batch_mean, batch_var = torch.batch_norm_update_stats(x, None, None, call.momentum)
                 batch = (batch_mean, torch.rsqrt(batch_var + call.eps))
             results = torch.ops.aten.native_batch_norm_backward(

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
+from numba import njit
 
 from kernels.arrays import Array
-from kernels.batch_norm.operator import Call
+from kernels.batch_norm.operator import Call, Saved
 
 
 def planes(array: Array) -> Array:
@@ -25,12 +26,35 @@ def bias_of(call: Call) -> Array:
     return np.zeros(channels, dtype) if call.bias is None else call.bias
 
 
-def update_running(call: Call, mean: Array, var: Array) -> None:
-    """Mix the batch's mean and biased variance, [C] in float64, into the running statistics."""
-    if call.running_mean is None or call.running_var is None:
-        return
-    count = call.input.size // mean.size
+def mean_and_invstd(call: Call, saved: Saved | None, stats: Array) -> tuple[Array, Array]:
+    """By which backward normalises, [C] in float64; `stats`: the batch's mean and variance."""
+    if saved is not None:
+        return saved.mean.astype(np.float64), saved.invstd.astype(np.float64)
+    if not call.training:
+        assert call.running_mean is not None
+        assert call.running_var is not None
+        stats = np.array([call.running_mean, call.running_var], np.float64)
     with np.errstate(all="ignore"):
-        unbiased = var * (count / (count - 1))
-        for running, batch in ((call.running_mean, mean), (call.running_var, unbiased)):
-            running[...] = (1 - call.momentum) * running.astype(np.float64) + call.momentum * batch
+        return stats[0], 1 / np.sqrt(stats[1] + call.eps)
+
+
+def keep(call: Call, stats: Array, saved: Saved | None) -> None:
+    """Mix a batch's mean and biased variance, [2, C] in float64, into the running statistics.
+
+    And fill `saved` where there is room.
+    """
+    count = call.input.size // stats.shape[1]
+    mean, var = call.running_mean, call.running_var
+    if mean is not None and var is not None:
+        _mix(mean, stats[0], 1.0, call.momentum)
+        _mix(var, stats[1], count / (count - 1), call.momentum)
+    if saved is not None:
+        with np.errstate(all="ignore"):
+            saved.mean[...] = stats[0]
+            saved.invstd[...] = 1 / np.sqrt(stats[1] + call.eps)
+
+
+@njit(cache=True, nogil=True)
+def _mix(running, batch, factor, momentum):
+    for c in range(running.size):
+        running[c] = (1 - momentum) * running[c] + momentum * (batch[c] * factor)

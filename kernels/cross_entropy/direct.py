@@ -23,8 +23,13 @@ from kernels.blocks import (
 )
 from kernels.compiled import Kernel
 from kernels.cross_entropy.operator import Call, CrossEntropyAlgorithm
-from kernels.cross_entropy.positions import loss_grads, reduce, terms
-from kernels.exponential import any_order, exp, log, widest_vectors
+from kernels.cross_entropy.positions import loss_grads, terms
+from kernels.exponential import any_order, exp, exp_to_add, log, rank, unrank, widest_vectors
+
+RUN = 64
+"""Numbers that LLVM's loops take at a time; what is left over of a row is filled up to as many."""
+SUMMED = 1024
+"""Losses that are added one after another, in several vectors."""
 
 
 class Direct(CrossEntropyAlgorithm):
@@ -35,25 +40,32 @@ class Direct(CrossEntropyAlgorithm):
 
     def forward(self, call: Call, output: Array, threads: int | None) -> None:
         """Fill `output`: without dimensions, or [N, d1, ...] for reduction "none"."""
-        n, _, inner = call.shape
-        losses = np.zeros(n * inner, output.dtype)
+        n, classes, inner = call.shape
+        given = terms(call)
+        plain = call.reduction == "none"
+        losses = output.reshape(-1) if plain else np.empty(n * inner, output.dtype)
         if call.input.size:
-            self._run(_losses, threads, call, losses)
-        reduce(call, losses, output)
+            self._run(_losses, threads, call, given, losses)
+        else:
+            losses.fill(0)
+        if not plain:
+            rows = n * inner if classes else 0
+            labels, _, weight, ignored = given[1:5]
+            mean = call.reduction == "mean"
+            output[...] = _reduced(losses, labels, weight, ignored, rows, mean)
 
     def backward(
         self, call: Call, grad_output: Array, grad_input: Array, threads: int | None
     ) -> None:
         """Fill `grad_input`, shaped as the input."""
         grads = loss_grads(call, grad_output)
-        self._run(_gradients, threads, call, grads, grad_input.reshape(-1))
+        self._run(_gradients, threads, call, terms(call), grads, grad_input.reshape(-1))
 
     def _run(self, kernel: Kernel, threads: int | None, call: Call, *arrays: Any) -> None:
         n, classes, inner = call.shape
         width = block_width(n, classes, inner)
         threaded = self.threaded and call.input.size >= GRAIN
-        tasks = blocks(n, inner, width)
-        kernel(threaded, threads, tasks, terms(call), *arrays, n, inner, width)
+        kernel(threaded, threads, blocks(n, inner, width), *arrays, n, inner, width)
 
 
 def _losses_source(tasks, terms, losses, n, inner, width):
@@ -68,6 +80,35 @@ def _gradients_source(tasks, terms, grads, gx, n, inner, width):
 
 _losses = Kernel(_losses_source)
 _gradients = Kernel(_gradients_source)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _reduced(losses, labels, weight, ignore_index, rows, mean):
+    """The sum, or for `mean` over the weight of all labels, or `rows` where there are none.
+
+    Compiled, for NumPy's steps are slow where the logits have just gone through the cache.
+    """
+    total = _sum(losses)
+    if not mean:
+        return total
+    if not labels.size:
+        return total / losses.dtype.type(rows)
+    weights = np.empty(labels.size, losses.dtype)
+    for i in range(labels.size):
+        weights[i] = 0 if labels[i] == ignore_index else weight[labels[i]]
+    return total / _sum(weights)
+
+
+@njit(cache=True, nogil=True)
+def _sum(x):
+    """In parts, so that no chain of additions is long."""
+    total = x.dtype.type(0)
+    for first in range(0, x.size, SUMMED):
+        part = x.dtype.type(0)
+        for i in range(first, min(first + SUMMED, x.size)):
+            part = any_order(part, x[i])
+        total += part
+    return total
 
 
 @njit(cache=True, nogil=True)
@@ -122,26 +163,37 @@ def _gradients_block(task, terms, grads, gx, n, inner, width):
 def _row_losses(x, labels, q, terms, losses):
     widest_vectors()
     weight, own, spread, classes = terms.weight, terms.own, terms.spread, terms.weight.size
+    rest, whole = np.full(RUN, x.dtype.type(-np.inf)), classes // RUN * RUN
     for r in range(losses.size):
         losses[r] = 0
         if labels.size and labels[r] == terms.ignore_index:
             continue
-        row = x[r * classes : (r + 1) * classes]
-        top, total, loss = row_top(row), x.dtype.type(0), x.dtype.type(0)
-        for c in range(classes):
-            total = any_order(total, exp(row[c] - top))
-        shift = log(total)
+        begin, loss = r * classes, x.dtype.type(0)
+        row = x[begin : begin + whole]
+        for c in range(classes - whole):
+            rest[c] = x[begin + whole + c]
+        top = unrank(max(rank(row_top(row)), rank(row_top(rest))))
+        shift = log(_total(row, top) + _total(rest, top))
         if q.size:
-            share = q[r * classes : (r + 1) * classes]
             for c in range(classes):
-                part = (share[c] * own + spread) * weight[c]
-                loss = any_order(loss, part * (row[c] - top - shift))
+                part = (q[begin + c] * own + spread) * weight[c]
+                loss = any_order(loss, part * (x[begin + c] - top - shift))
         else:
             if spread > 0:
                 for c in range(classes):
-                    loss = any_order(loss, spread * weight[c] * (row[c] - top - shift))
-            loss += own * (weight[labels[r]] * (row[labels[r]] - top - shift))
+                    loss = any_order(loss, spread * weight[c] * (x[begin + c] - top - shift))
+            loss += own * (weight[labels[r]] * (x[begin + labels[r]] - top - shift))
         losses[r] = -loss
+
+
+@njit(cache=True, nogil=True)
+def _total(x, top):
+    """The sum of exp(x - top), where some x is top or others are added to it."""
+    widest_vectors()
+    total = x.dtype.type(0)
+    for c in range(x.size):
+        total = any_order(total, exp_to_add(x[c] - top))
+    return total
 
 
 @njit(cache=True, nogil=True)
@@ -190,7 +242,7 @@ def _column_losses(x, labels, q, terms, losses, step):
     for c in range(weight.size):
         given = x[c * step : c * step + count]
         for i in range(count):
-            shifts[i] += exp(given[i] - tops[i])
+            shifts[i] += exp_to_add(given[i] - tops[i])
     for i in range(count):
         shifts[i] = log(shifts[i])
         losses[i] = 0

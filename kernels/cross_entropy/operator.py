@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 
@@ -14,37 +14,22 @@ from kernels.operator import Algorithm, Operator
 REDUCTIONS = ("none", "mean", "sum")
 
 
-@dataclass(frozen=True)
-class Call:
+class Call(NamedTuple):
     """One cross entropy in normal form. A position is one distribution over the classes."""
 
     input: Array
     """[C], [N, C] or [N, C, d1, ...], any strides."""
     target: Array
     """int64 labels [N, d1, ...], valid or `ignore_index`; or probabilities, shaped as the input."""
+    labelled: bool
+    """Whether the target holds labels."""
     weight: Array | None
     """[C]."""
     ignore_index: int
     reduction: str
     label_smoothing: float
-
-    @property
-    def labelled(self) -> bool:
-        """Whether the target holds labels."""
-        return self.target.dtype == np.int64
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """(N, C, all of d1, ...)."""
-        if self.input.ndim == 1:
-            return 1, self.input.shape[0], 1
-        n, classes, *sizes = self.input.shape
-        return n, classes, math.prod(sizes)
-
-    @property
-    def losses_shape(self) -> tuple[int, ...]:
-        """[N, d1, ...]: the positions."""
-        return () if self.input.ndim == 1 else (self.input.shape[0], *self.input.shape[2:])
+    shape: tuple[int, int, int]
+    """(N, C, all of d1, ...)."""
 
 
 class CrossEntropyAlgorithm(Algorithm):
@@ -112,7 +97,13 @@ class CrossEntropy(Operator[CrossEntropyAlgorithm]):
 
 
 def _output_shape(call: Call) -> tuple[int, ...]:
-    return call.losses_shape if call.reduction == "none" else ()
+    return _positions(call.input) if call.reduction == "none" else ()
+
+
+def _positions(given: Array) -> tuple[int, ...]:
+    """[N, d1, ...]."""
+    shape = given.shape
+    return () if len(shape) == 1 else (shape[0], *shape[2:])
 
 
 def _call(
@@ -141,47 +132,59 @@ def _call(
             )
     if not isinstance(target, np.ndarray) or isinstance(target, np.ma.MaskedArray):
         raise TypeError(f"target must be a NumPy array, got {type(target).__name__}")
-    call = Call(given, target, weight, ignore_index, reduction, float(label_smoothing))
-    if target.dtype.kind == "f":
-        return replace(call, target=_probabilities(call))
-    return replace(call, target=_labels(call, classes))
+    labelled = target.dtype.kind != "f"
+    if labelled:
+        target = _labels(target, given, classes, ignore_index)
+    else:
+        target = _probabilities(target, given, ignore_index)
+    n, inner = (1, 1) if given.ndim == 1 else (given.shape[0], math.prod(given.shape[2:]))
+    return Call(
+        input=given,
+        target=target,
+        labelled=labelled,
+        weight=weight,
+        ignore_index=ignore_index,
+        reduction=reduction,
+        label_smoothing=float(label_smoothing),
+        shape=(n, classes, inner),
+    )
 
 
-def _probabilities(call: Call) -> Array:
-    target = float_array("target", call.target, range(1, 65), like=call.input)
-    if target.shape != call.input.shape:
+def _probabilities(target: Array, given: Array, ignore_index: int) -> Array:
+    target = float_array("target", target, range(1, 65), like=given)
+    if target.shape != given.shape:
         raise ValueError(
-            f"target: probabilities must have input's shape {call.input.shape}, "
+            f"target: probabilities must have input's shape {given.shape}, "
             f"got {target.shape}; labels must be int64"
         )
-    if call.ignore_index >= 0:
+    if ignore_index >= 0:
         raise ValueError(
-            f"ignore_index must be negative for a target of probabilities, got {call.ignore_index}"
+            f"ignore_index must be negative for a target of probabilities, got {ignore_index}"
         )
     return target
 
 
-def _labels(call: Call, classes: int) -> Array:
-    target, shape = call.target, call.losses_shape
-    bytes_too = call.input.ndim <= 2
-    if target.dtype != np.int64 and not (bytes_too and target.dtype == np.uint8):
-        wanted = "int64 or uint8 labels" if bytes_too else "int64 labels"
+def _labels(target: Array, given: Array, classes: int, ignore_index: int) -> Array:
+    shape = _positions(given)
+    if target.dtype != np.int64 and not (given.ndim <= 2 and target.dtype == np.uint8):
+        wanted = "int64 or uint8 labels" if given.ndim <= 2 else "int64 labels"
         raise TypeError(
-            f"target must be {wanted}, or {call.input.dtype} probabilities; got {target.dtype}"
+            f"target must be {wanted}, or {given.dtype} probabilities; got {target.dtype}"
         )
-    if call.input.ndim == 1 and target.shape == (1,):
+    if given.ndim == 1 and target.shape == (1,):
         target = target[0:1].reshape(())
     if target.shape != shape:
         raise ValueError(
-            f"target must have shape {shape} for input of shape {call.input.shape}, "
-            f"got {target.shape}"
+            f"target must have shape {shape} for input of shape {given.shape}, got {target.shape}"
         )
-    target = np.require(np.asarray(target), np.int64, "A")
-    if target.size and not (target.min() >= 0 and target.max() < classes):
-        wrong = ((target < 0) | (target >= classes)) & (target != call.ignore_index)
+    if target.dtype != np.int64 or not target.flags.aligned:
+        target = target.astype(np.int64)
+    # As unsigned numbers, negative labels lie beyond all classes.
+    if target.size and np.maximum.reduce(target.view(np.uint64), axis=None) >= classes:
+        wrong = ((target < 0) | (target >= classes)) & (target != ignore_index)
         if wrong.any():
             raise IndexError(
                 f"target must be a class from 0 to {classes - 1}, there are {classes}, "
-                f"or ignore_index ({call.ignore_index}); got {target[wrong].flat[0]}"
+                f"or ignore_index ({ignore_index}); got {target[wrong].flat[0]}"
             )
-    return target
+    return np.asarray(target)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -31,7 +32,7 @@ def terms(call: Call) -> Terms:
     """The call's."""
     kind = call.input.dtype
     classes = call.shape[1]
-    weight = np.ones(classes, kind) if call.weight is None else np.ascontiguousarray(call.weight)
+    weight = _ones(classes, kind) if call.weight is None else np.ascontiguousarray(call.weight)
     target = np.ascontiguousarray(call.target).reshape(-1)
     return Terms(
         input=np.ascontiguousarray(call.input).reshape(-1),
@@ -44,6 +45,12 @@ def terms(call: Call) -> Terms:
     )
 
 
+@functools.lru_cache(maxsize=16)
+def _ones(count: int, dtype: np.dtype[Any]) -> Array:
+    """Kept, for nobody writes to a weight."""
+    return np.ones(count, dtype)
+
+
 def reduce(call: Call, losses: Array, output: Array) -> None:
     """Fill `output` from the losses, which are weighted, and zero where they are ignored.
 
@@ -53,7 +60,7 @@ def reduce(call: Call, losses: Array, output: Array) -> None:
         output[...] = losses.reshape(output.shape)
         return
     with np.errstate(all="ignore"):
-        total = losses.sum()
+        total = np.add.reduce(losses, axis=None)
         if call.reduction == "mean":
             total /= _divisor(call)
     output[...] = total

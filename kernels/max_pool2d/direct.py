@@ -179,33 +179,40 @@ def _gather_source(
 
 
 def _scatter_source(tasks, images, gx, gy, at, found, rows, columns, steps, size, depth):
-    height, width = size
-    outputs = (rows.shape[1], columns.shape[1])
     for task in prange(tasks):
-        own = 0
-        for n in range(images * task // tasks, images * (task + 1) // tasks):
-            image, down = n * height * width * depth, steps[0] * width
-            gx[image : image + height * width * depth] = 0
-            for p in range(outputs[0]):
-                tall = rows[1, p]
-                for q in range(outputs[1]):
-                    left = columns[0, q]
-                    first = rows[0, p] * width + left
-                    reach = (columns[1, q] - 1) * steps[1] + 1
-                    for k in range(depth):
-                        out = ((n * outputs[0] + p) * outputs[1] + q) * depth + k
-                        index = at[out]
-                        place = index - first
-                        mine = (place >= 0) & (place < reach)
-                        for _ in range(1, tall):
-                            place -= down
-                            mine |= (place >= 0) & (place < reach)
-                        if mine and steps[1] > 1:
-                            mine = (index % width - left) % steps[1] == 0
-                        if mine:
-                            gx[image + index * depth + k] += gy[out]
-                            own += 1
-        found[task] = own
+        first, last = images * task // tasks, images * (task + 1) // tasks
+        found[task] = _add_by_index(first, last, gx, gy, at, rows, columns, steps, size, depth)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _add_by_index(begin, end, gx, gy, at, rows, columns, steps, size, depth):
+    """Of some images; returns how many indices point into their windows."""
+    width, plane = size[1], size[0] * size[1]
+    # A product instead of a division; half an index more, and rounding leads to no other row.
+    share = 1 / width
+    dilated = steps[0] > 1 or steps[1] > 1
+    own, outputs = 0, columns.shape[1]
+    for n in range(begin, end):
+        image = n * plane * depth
+        gx[image : image + plane * depth] = 0
+        for p in range(rows.shape[1]):
+            top, tall = rows[0, p], (rows[1, p] - 1) * steps[0]
+            line = (n * rows.shape[1] + p) * outputs * depth
+            for k in range(depth):
+                for q in range(outputs):
+                    index = at[line + q * depth + k]
+                    if not 0 <= index < plane:
+                        continue
+                    row = int((index + 0.5) * share)
+                    down, right = row - top, index - row * width - columns[0, q]
+                    wide = (columns[1, q] - 1) * steps[1]
+                    mine = (down >= 0) & (down <= tall) & (right >= 0) & (right <= wide)
+                    if mine and dilated:
+                        mine = down % steps[0] == 0 and right % steps[1] == 0
+                    if mine:
+                        gx[image + index * depth + k] += gy[line + q * depth + k]
+                        own += 1
+    return own
 
 
 _forward = Kernel(_forward_source)

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from dataclasses import dataclass
-from typing import Literal, overload
+from typing import Any, Literal, NamedTuple, overload
 
 import numpy as np
 
 from kernels.arrays import Array, empty, flag, is_channels_last
 from kernels.operator import Algorithm, Operator
-from kernels.pooling import Grid, Pair, Window, gradient, sliding, whole_images
+from kernels.pooling import Grid, Pair, Window, gradient, remembered, sliding, whole_images
 
 
-@dataclass(frozen=True)
-class Call:
+class Call(NamedTuple):
     """One pooling in normal form."""
 
     input: Array
@@ -148,15 +146,29 @@ class MaxPool2d(Operator[MaxPool2dAlgorithm]):
         return indices
 
 
-def _call(
-    given: Array,
+def _call(given: Array, *arguments: Any) -> Call:
+    """`arguments`: those of max_pool2d behind the input, in its order."""
+    images, batched = whole_images(given)
+    window, grid = _grid(images.shape[2:], *arguments)
+    return Call(
+        input=images,
+        window=window,
+        grid=grid,
+        shape=(*images.shape[:2], grid.rows.outputs, grid.columns.outputs),
+        channels_last=batched and is_channels_last(images),
+        batched=batched,
+    )
+
+
+@remembered
+def _grid(
+    sizes: tuple[int, int],
     kernel_size: Pair,
     stride: Pair | None,
     padding: Pair,
     dilation: Pair,
     ceil_mode: bool,
-) -> Call:
-    images, batched = whole_images(given)
+) -> tuple[Window, Grid]:
     window = Window.checked(kernel_size, stride, padding, dilation, ceil_mode)
     axes = [
         sliding(
@@ -167,17 +179,9 @@ def _call(
             window.padding[axis],
             window.dilation[axis],
         )
-        for axis, size in enumerate(images.shape[2:])
+        for axis, size in enumerate(sizes)
     ]
-    n, channels = images.shape[:2]
-    return Call(
-        input=images,
-        window=window,
-        grid=Grid(*axes),
-        shape=(n, channels, axes[0].outputs, axes[1].outputs),
-        channels_last=batched and is_channels_last(images),
-        batched=batched,
-    )
+    return window, Grid(*axes)
 
 
 def _indices(indices: object, call: Call) -> Array:
