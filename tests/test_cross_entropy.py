@@ -299,3 +299,16 @@ def test_forward_refuses(implementation, arguments, error, match):
 def test_backward_refuses(implementation, grad_output, reduction, error, match):
     with pytest.raises(error, match=match):
         operator("cross_entropy", implementation).backward(grad_output, X, T, reduction=reduction)
+
+
+@each_implementation
+@pytest.mark.parametrize("shape", [(3, 4), (3, 130), (3, 130, 2)], ids=str)
+def test_nan_of_any_bits_stays_nan(implementation, shape):
+    x = np.zeros(shape, "float32")
+    bits = np.array([0x7F800001, 0x7FC00155, 0xFFFFFFFF, 0x7FFFFFFF], "uint32")
+    op = operator("cross_entropy", implementation)
+    for nan in bits.view("float32"):
+        x[1, -1] = nan
+        losses = op.forward(x, np.zeros(positions(shape), "int64"), reduction="none")
+        assert np.isnan(losses[1]).all()
+        assert np.isfinite(losses[[0, 2]]).all()
