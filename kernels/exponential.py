@@ -222,9 +222,8 @@ class _Code:
         least = self._float((2 - of.bias) * math.log(2))
         x = self._if(builder.fcmp_ordered("<", x, least), least, x)
         sum_, fraction = self._power_and_fraction(x)
-        # What the sum has above n is shifted out.
-        n = builder.shl(sum_, self._whole(of.fraction))
-        return self.to_float(builder.add(self.to_bits(fraction), n))
+        # What the sum has above n is shifted out. A product, for NaN has to stay NaN.
+        return builder.fmul(fraction, self._power(sum_))
 
     def _power_and_fraction(self, x: Any) -> tuple[Any, Any]:
         """A whole number that ends in the bits of n, and exp(r)."""

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numba import njit
 
-from kernels.exponential import any_order, exp, log, rank, unrank
+from kernels.exponential import any_order, exp, exp_to_add, log, rank, unrank
 from tests.kernel_inputs import DTYPES
 
 each_dtype = pytest.mark.parametrize("dtype", DTYPES)
@@ -115,3 +115,23 @@ def test_sum_in_any_order_keeps_nan_and_infinity():
     assert total(x) == np.inf
     x[3] = -np.inf
     assert np.isnan(total(x))
+
+
+@njit
+def exponentials_to_add(x, y):
+    for i in range(x.size):
+        y[i] = exp_to_add(x[i])
+
+
+@each_dtype
+def test_exponential_to_add_is_the_same_or_too_small_to_count(dtype):
+    x = every(dtype)
+    x = x[~(x > 0)]
+    expected, actual = np.empty_like(x), np.empty_like(x)
+    exponentials(x, expected)
+    exponentials_to_add(x, actual)
+    small, none = x < np.log(4 * np.finfo(dtype).tiny), np.isnan(x)
+    assert np.isnan(actual[none]).all()
+    np.testing.assert_array_equal(actual[~small & ~none], expected[~small & ~none])
+    assert (actual[small] >= 0).all()
+    assert (actual[small] <= 8 * np.finfo(dtype).tiny).all()
