@@ -259,3 +259,16 @@ def test_threads_change_no_bit_and_write_nothing_else(monkeypatch, implementatio
         ]
         assert [a.tobytes() for a in actual] == [e.tobytes() for e in expected]
     guard.check()
+
+
+@each_implementation
+@pytest.mark.parametrize("shape", [(3, 4), (3, 130), (3, 130, 2)], ids=str)
+def test_nan_of_any_bits_stays_nan(implementation, shape):
+    x = np.zeros(shape, "float32")
+    bits = np.array([0x7F800001, 0x7FC00155, 0xFFFFFFFF, 0x7FFFFFFF], "uint32")
+    op = operator("cross_entropy", implementation)
+    for nan in bits.view("float32"):
+        x[1, -1] = nan
+        losses = op.forward(x, np.zeros(positions(shape), "int64"), reduction="none")
+        assert np.isnan(losses[1]).all()
+        assert np.isfinite(losses[[0, 2]]).all()
