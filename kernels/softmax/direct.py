@@ -21,7 +21,7 @@ from kernels.blocks import (
     turn,
 )
 from kernels.compiled import Kernel
-from kernels.exponential import any_order, exp, log, widest_vectors
+from kernels.exponential import any_order, exp, exp_to_add, log, widest_vectors
 from kernels.softmax.operator import Call, SoftmaxAlgorithm
 
 
@@ -112,7 +112,7 @@ def _forward_rows(x, y, classes, logarithm):
         top, total = row_top(row), x.dtype.type(0)
         if logarithm:
             for c in range(classes):
-                total = any_order(total, exp(row[c] - top))
+                total = any_order(total, exp_to_add(row[c] - top))
             shift = log(total)
             for c in range(classes):
                 result[c] = row[c] - top - shift
@@ -151,12 +151,14 @@ def _forward_columns(x, y, classes, step, count, logarithm):
     column_tops(x, classes, step, tops)
     for c in range(classes):
         given, result = x[c * step : c * step + count], y[c * step : c * step + count]
-        for i in range(count):
-            result[i] = given[i] - tops[i]
-            power = exp(result[i])
-            totals[i] += power
-            if not logarithm:
-                result[i] = power
+        if logarithm:
+            for i in range(count):
+                result[i] = given[i] - tops[i]
+                totals[i] += exp_to_add(result[i])
+        else:
+            for i in range(count):
+                result[i] = exp(given[i] - tops[i])
+                totals[i] += result[i]
     if logarithm:
         for i in range(count):
             totals[i] = log(totals[i])
