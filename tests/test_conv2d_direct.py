@@ -254,8 +254,8 @@ class fresh_plans:  # noqa: N801 - used as a `with` statement's verb
     """Plans made within are made anew, and forgotten afterwards."""
 
     CACHES = (
-        plans.make_plan,
-        direct._forward_plan,
+        direct._forward_work,
+        direct._gradient_work,
         weight_gradient._channels,
         weight_gradient._points,
     )

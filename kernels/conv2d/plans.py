@@ -11,7 +11,6 @@ each sum lies within one task and runs in the same order.
 
 from __future__ import annotations
 
-import functools
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -105,6 +104,15 @@ class Geometry(NamedTuple):
     image_step: int
     row_step: int
     """Output elements from one image or row to the next."""
+    out: int = 0
+    """The first of the output's elements."""
+    packed: int = -1
+    """Where its packed panels begin; negative where each task packs its own."""
+    first_run: int = 0
+    last_run: int = 0
+    first_row: int = 0
+    last_row: int = 0
+    """Its parts of the `Work`'s runs and rows."""
 
 
 @dataclass(frozen=True)
@@ -126,7 +134,6 @@ class Plan:
     """[2]: tiles of either covering."""
 
 
-@functools.lru_cache(maxsize=512)
 def make_plan(
     tile: Tile,
     itemsize: int,
