@@ -26,6 +26,9 @@ from kernels.conv2d.weight_gradient import bias_gradient, weight_gradient
 from kernels.conv2d.work import Work, join
 from kernels.simd import Tile, host_tile
 
+TURNED = 256
+"""How many pixels are turned into contiguous memory at a time."""
+
 
 class Direct(Conv2dAlgorithm):
     """conv2d by tiles of pixels and filters; `tile` is the host's unless it is given."""
@@ -42,7 +45,7 @@ class Direct(Conv2dAlgorithm):
         target = y if y.flags.c_contiguous else np.empty(y.shape, y.dtype)
         _forward(self._tile or host_tile(), call, target, threaded=self.threaded, threads=threads)
         if target is not y:
-            y[...] = target
+            _turn(target, output, threaded=self.threaded, threads=threads)
 
     def backward(
         self, call: Call, grad_output: Array, grads: Gradients, threads: int | None
@@ -59,7 +62,7 @@ class Direct(Conv2dAlgorithm):
             else:
                 _input_gradient(tile, call, gy, target, **run)
             if target is not gx:
-                gx[...] = target
+                _turn(target, grads.input, **run)
         if grads.weight is not None:
             gw = grads.weight.transpose(0, 2, 3, 1)
             target = gw if gw.flags.c_contiguous else np.empty(gw.shape, gw.dtype)
@@ -108,6 +111,30 @@ def _input_gradient(
         tile, work, gy.reshape(-1), nhwc(call.weight).reshape(-1), None, gx.reshape(-1),
         threaded=threaded, threads=threads,
     )  # fmt: skip
+
+
+def _turn(source: Array, target: Array, *, threaded: bool, threads: int | None) -> None:
+    """[N, H, W, C] -> [N, C, H, W], both contiguous."""
+    n, height, width, channels = source.shape
+    pixels = height * width
+    parts = -(-pixels // TURNED)
+    _TURN(
+        threaded, threads, n * parts, source.reshape(n, pixels, channels),
+        target.reshape(n, channels, pixels), parts,
+    )  # fmt: skip
+
+
+def _turned(tasks, source, target, parts):
+    for task in prange(tasks):
+        n, begin = task // parts, task % parts * TURNED
+        pixels = source[n, begin : begin + TURNED]
+        for c in range(source.shape[2]):
+            line = target[n, c, begin : begin + TURNED]
+            for i in range(len(line)):
+                line[i] = pixels[i, c]
+
+
+_TURN = Kernel(_turned)
 
 
 def _zeros(tasks, rows):

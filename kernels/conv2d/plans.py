@@ -229,8 +229,13 @@ def _block(
     while most > 1 and rows.span(min(most, rows.count)) * row_bytes > room:
         most = most // 2 if most > 8 else most - 1
     if most < rows.count:
-        cuts = -(-rows.count // most)
-        return 1, -(-rows.count // cuts)
+        some = -(-rows.count // -(-rows.count // most))
+        for more in range(some, 2 * some):
+            # An even number of blocks gives two threads, and mostly four, equal shares.
+            even = images * -(-rows.count // more) % 2 == 0
+            if even and rows.span(min(more, rows.count)) * row_bytes <= room:
+                return 1, more
+        return 1, some
     by_memory = max(1, room // (rows.span(rows.count) * row_bytes))
     some = max(1, min(most // rows.count, by_memory, images))
     return -(-images // -(-images // some)), rows.count
@@ -240,7 +245,7 @@ def _shares(
     panels: int, groups: int, images: int, rows: int, some_images: int, some_rows: int
 ) -> tuple[int, int]:
     blocks = -(-images // some_images) * -(-rows // some_rows) * groups
-    split = min(panels, -(-TASKS // blocks))
+    split = min(panels, max(1, round(TASKS / blocks)))
     share = -(-panels // split)
     return share, -(-panels // share)
 
