@@ -16,8 +16,6 @@ from kernels.tiles import multiply_tile
 
 SLABS = 8
 """Into how many parts the copy of a block is cut that several tasks share."""
-FIRST_CACHE = 1 << 15
-"""How many bytes of weights stay in a core's first cache beside the pixels and sums of a tile."""
 FIELDS = len(Geometry._fields)
 
 
@@ -97,26 +95,19 @@ def _task(
     size = g.panel * g.taps
     ahead = g.packed >= 0
     own = packed if ahead else _aligned(size, x)
-    first = part * g.share
-    panels, tiles = min(g.share, g.panels - first), lengths[which]
-    # Pixels outside, panels inside where all of these stay in the first cache.
-    by_tiles = ahead and panels * size * x.itemsize <= FIRST_CACHE
-    for step in range(panels * tiles):
-        if by_tiles:
-            i, panel = step // panels, first + step % panels
-        else:
-            panel, i = first + step // tiles, step % tiles
+    for panel in range(part * g.share, min((part + 1) * g.share, g.panels)):
         at = g.packed + (group * g.panels + panel) * size if ahead else 0
-        if i == 0 and not ahead:
+        if not ahead:
             pack(tile, g, weight, rows, group, panel, own, 0)
         begin = (group * g.panels + panel) * g.panel
         columns = min(g.panel, g.filters - panel * g.panel)
         shape = 0 if columns <= g.lanes else g.ranks
-        multiply_tile(
-            tile, shape + coverings[which, i, 1], source, origins, coverings[which, i, 0],
-            base, runs, g.run, own, at, start, begin, least, columns,
-            y, places, target + panel * g.panel,
-        )  # fmt: skip
+        for i in range(lengths[which]):
+            multiply_tile(
+                tile, shape + coverings[which, i, 1], source, origins, coverings[which, i, 0],
+                base, runs, g.run, own, at, start, begin, least, columns,
+                y, places, target + panel * g.panel,
+            )  # fmt: skip
 
 
 @njit(cache=True, nogil=True)

@@ -107,6 +107,8 @@ def _input_gradient(
     if not whole:
         lines = gx.shape[0] * gx.shape[1]
         _ZEROS(threaded, threads, lines, gx.reshape(lines, -1))
+    if work is None:
+        return
     convolve(
         tile, work, gy.reshape(-1), nhwc(call.weight).reshape(-1), None, gx.reshape(-1),
         threaded=threaded, threads=threads,
@@ -194,7 +196,7 @@ def _gradient_work(
     before: tuple[int, int],
     dilation: tuple[int, int],
     groups: int,
-) -> tuple[Work, bool]:
+) -> tuple[Work | None, bool]:
     """All phases of the input, and whether they fill it: no tap reaches those left out."""
     n, *size, filters = gy
     _, *large, channels = gx
@@ -214,7 +216,7 @@ def _gradient_work(
         plan = make_plan(tile, itemsize, n, filters, groups, channels, rows, columns, steps, True)
         taps = np.array([(i * width + j) * depth for i, j in product(r, s)], np.int64)
         parts.append((plan, taps, (row * large[1] + column) * channels))
-    return join(parts), len(parts) == len(down) * len(across)
+    return join(parts) if parts else None, len(parts) == len(down) * len(across)
 
 
 def _phases(
