@@ -130,8 +130,12 @@ class Emitter:
         return place
 
     @contextmanager
-    def loop(self, begin: Any, end: Any) -> Iterator[Any]:
-        """`with` statement around the body of a loop over begin <= i < end; yields i."""
+    def loop(self, begin: Any, end: Any, *, plain: bool = False) -> Iterator[Any]:
+        """`with` statement around the body of a loop over begin <= i < end; yields i.
+
+        In a `plain` one the body's addresses stay as they are written, base and index: LLVM would
+        count from 0 and move every base by `begin` beforehand, which a short loop does not earn.
+        """
         builder = self.builder
         before = builder.block
         body = builder.append_basic_block("body")
@@ -142,9 +146,16 @@ class Emitter:
         i.add_incoming(begin, before)
         yield i
         following = builder.add(i, INDEX(1))
+        if plain:
+            following = self._hidden(following)
         i.add_incoming(following, builder.block)
         builder.cbranch(builder.icmp_signed("<", following, end), body, after)
         builder.position_at_end(after)
+
+    def _hidden(self, number: Any) -> Any:
+        """The number, by an assembly of no instruction: LLVM does not see where it comes from."""
+        kind = ir.FunctionType(INDEX, [INDEX])
+        return self.builder.asm(kind, "", "=r,0", [number], side_effect=False)
 
     def _behind(self, pointer: Any, index: Any, kind: Any) -> Any:
         index = INDEX(index) if isinstance(index, int) else index

@@ -83,7 +83,7 @@ def _multiply(code: Emitter, kinds: Any, values: Any, points: int, vectors: int)
     with code.loop(INDEX(0), code.size(kinds[6], taps)) as t:
         tap = code.load_index(code.at_index(at[6], t))
         # One index into all points, so that a register holds it and an address mode adds it.
-        with code.loop(tap, builder.add(tap, run)) as i:
+        with code.loop(tap, builder.add(tap, run), plain=True) as i:
             row = builder.load(w)
             factors = [code.load(code.at(row, v * lanes)) for v in range(vectors)]
             for q in range(points):

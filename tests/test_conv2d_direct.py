@@ -241,8 +241,8 @@ class fresh_plans:  # noqa: N801 - used as a `with` statement's verb
     """Plans made within are made anew, and forgotten afterwards."""
 
     CACHES = (
-        plans.make_plan,
-        direct._forward_plan,
+        direct._forward_work,
+        direct._gradient_work,
         weight_plans.channel_products,
         weight_plans.point_products,
     )
@@ -294,3 +294,40 @@ def test_gradient_of_a_read_only_input_is_exact_whether_packed_or_not(channels, 
 def test_gradients_are_exact_where_not_every_pixel_is_packed(x, weight, arguments):
     conv = kernels.get("conv2d", "numba_threads")
     assert_exact(conv, arrays(x, weight, "float32", integers), arguments)
+
+
+def test_what_is_kept_of_a_call_lets_no_wrong_one_pass():
+    """True equals 1, and is refused after a call with 1 all the same; so is what failed before."""
+    given = arrays((1, 3, 6, 5), (4, 3, 3, 3), "float32", integers)
+    conv = kernels.get("conv2d", "numba")
+    expected = conv.forward(*given, stride=1, padding=1)
+    for wrong in (True, 1.0, (1, True)):
+        with pytest.raises(TypeError, match="stride must be a whole number"):
+            conv.forward(*given, stride=wrong, padding=1)
+    for _ in range(2):
+        with pytest.raises(ValueError, match="larger than the padded input"):
+            conv.forward(*given, dilation=9)
+    assert_equal(conv.forward(*given, stride=[1], padding=(1, 1)), expected)
+
+
+def test_equal_runs_of_tasks_hold_as_many_of_each_phase():
+    """A strided convolution's input gradient: its phases differ in taps, so in work."""
+    work, whole = direct._gradient_work(
+        Avx512(), 4, (8, 28, 28, 128), (8, 56, 56, 64), (128, 64, 3, 3), (2, 2), (1, 1), (1, 1), 1
+    )
+    assert whole
+    phases = work.blocks[work.tasks[:, 0], 6]
+    for half in np.split(phases, 2):
+        assert np.bincount(half).tolist() == [len(half) // 4] * 4
+
+
+@pytest.mark.parametrize("rows", [13, 28, 56, 57])
+def test_an_image_is_cut_into_an_even_number_of_blocks(rows):
+    axis = plans.Axis(rows, rows, 1, (-1, 0, 1))
+    plan = plans.make_plan(Avx512(), 4, 1, 64, 1, 64, axis, axis, (rows * rows * 64, rows * 64, 64))
+    assert len(plan.blocks) % 2 == 0
+
+
+def test_an_input_that_no_tap_reaches_has_gradient_zero():
+    given = arrays((2, 3, 1, 1), (4, 3, 1, 1), "float32", integers)
+    assert_exact(kernels.get("conv2d", "numba"), given, {"stride": 2, "padding": 1})

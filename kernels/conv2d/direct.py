@@ -4,8 +4,8 @@
     numba_threads  the same tasks over `prange`
 
 The input's gradient is a convolution too, of the output's gradient with the weights turned round;
-where the convolution was strided, one for each phase of the input. Tiles: `kernels.simd`; without
-them: depthwise.
+where the convolution was strided, one for each phase of the input, all in one run. Tiles:
+`kernels.simd`; without them: depthwise.
 """
 
 from __future__ import annotations
@@ -21,9 +21,13 @@ from kernels.compiled import Kernel
 from kernels.conv2d import depthwise
 from kernels.conv2d.blocked import convolve
 from kernels.conv2d.operator import Call, Conv2dAlgorithm, Gradients
-from kernels.conv2d.plans import Axis, Plan, make_plan
+from kernels.conv2d.plans import Axis, make_plan
 from kernels.conv2d.weight_gradient import bias_gradient, weight_gradient
+from kernels.conv2d.work import Work, join
 from kernels.simd import Tile, host_tile
+
+TURNED = 256
+"""How many pixels are turned into contiguous memory at a time."""
 
 
 class Direct(Conv2dAlgorithm):
@@ -41,7 +45,7 @@ class Direct(Conv2dAlgorithm):
         target = y if y.flags.c_contiguous else np.empty(y.shape, y.dtype)
         _forward(self._tile or host_tile(), call, target, threaded=self.threaded, threads=threads)
         if target is not y:
-            y[...] = target
+            _turn(target, output, threaded=self.threaded, threads=threads)
 
     def backward(
         self, call: Call, grad_output: Array, grads: Gradients, threads: int | None
@@ -58,7 +62,7 @@ class Direct(Conv2dAlgorithm):
             else:
                 _input_gradient(tile, call, gy, target, **run)
             if target is not gx:
-                gx[...] = target
+                _turn(target, grads.input, **run)
         if grads.weight is not None:
             gw = grads.weight.transpose(0, 2, 3, 1)
             target = gw if gw.flags.c_contiguous else np.empty(gw.shape, gw.dtype)
@@ -80,16 +84,15 @@ def _forward(tile: Tile, call: Call, y: Array, *, threaded: bool, threads: int |
         if call.relu:
             np.maximum(y, 0, out=y)
         return
-    plan = _forward_plan(
-        tile, x.itemsize, x.shape, call.weight.shape, call.shape, call.stride, call.before,
-        call.dilation, call.groups,
-    )  # fmt: skip
     last = call.weight.transpose(0, 2, 3, 1)
     channels_last = last.flags.c_contiguous
     weight = last if channels_last else np.ascontiguousarray(call.weight)
-    rows = _rows(call.weight.shape, channels_last, plan.geometry.panel)
+    work = _forward_work(
+        tile, x.itemsize, x.shape, call.weight.shape, channels_last, call.shape, call.stride,
+        call.before, call.dilation, call.groups,
+    )  # fmt: skip
     convolve(
-        tile, plan, x.reshape(-1), weight.reshape(-1), rows, call.bias, y.reshape(-1),
+        tile, work, x.reshape(-1), weight.reshape(-1), call.bias, y.reshape(-1),
         threaded=threaded, threads=threads, relu=call.relu,
     )  # fmt: skip
 
@@ -97,31 +100,43 @@ def _forward(tile: Tile, call: Call, y: Array, *, threaded: bool, threads: int |
 def _input_gradient(
     tile: Tile, call: Call, gy: Array, gx: Array, *, threaded: bool, threads: int | None
 ) -> None:
-    n, *size, filters = gy.shape
-    _, *large, channels = gx.shape
-    depth, width = call.weight.shape[1], call.weight.shape[3]
-    weight = nhwc(call.weight).reshape(-1)
-    flat = gx.reshape(-1)
-    down, across = (_phases(call, axis, size[axis], large[axis]) for axis in (0, 1))
-    if not all(axis.offsets for _, axis, _ in (*down, *across)):
-        _ZEROS(threaded, threads, n * large[0], gx.reshape(n * large[0], -1))
-    steps = (
-        large[0] * large[1] * channels,
-        call.stride[0] * large[1] * channels,
-        call.stride[1] * channels,
-    )
-    for (row, rows, r), (column, columns, s) in product(down, across):
-        if not (rows.offsets and columns.offsets):
-            continue
-        plan = make_plan(
-            tile, gy.itemsize, n, filters, call.groups, channels, rows, columns, steps, True
-        )
-        taps = np.array([(i * width + j) * depth for i, j in product(r, s)], np.int64)
-        first = (row * large[1] + column) * channels
-        convolve(
-            tile, plan, gy.reshape(-1), weight, taps, None, flat[first:],
-            threaded=threaded, threads=threads,
-        )  # fmt: skip
+    work, whole = _gradient_work(
+        tile, gy.itemsize, gy.shape, gx.shape, call.weight.shape, call.stride, call.before,
+        call.dilation, call.groups,
+    )  # fmt: skip
+    if not whole:
+        lines = gx.shape[0] * gx.shape[1]
+        _ZEROS(threaded, threads, lines, gx.reshape(lines, -1))
+    if work is None:
+        return
+    convolve(
+        tile, work, gy.reshape(-1), nhwc(call.weight).reshape(-1), None, gx.reshape(-1),
+        threaded=threaded, threads=threads,
+    )  # fmt: skip
+
+
+def _turn(source: Array, target: Array, *, threaded: bool, threads: int | None) -> None:
+    """[N, H, W, C] -> [N, C, H, W], both contiguous."""
+    n, height, width, channels = source.shape
+    pixels = height * width
+    parts = -(-pixels // TURNED)
+    _TURN(
+        threaded, threads, n * parts, source.reshape(n, pixels, channels),
+        target.reshape(n, channels, pixels), parts,
+    )  # fmt: skip
+
+
+def _turned(tasks, source, target, parts):
+    for task in prange(tasks):
+        n, begin = task // parts, task % parts * TURNED
+        pixels = source[n, begin : begin + TURNED]
+        for c in range(source.shape[2]):
+            line = target[n, c, begin : begin + TURNED]
+            for i in range(len(line)):
+                line[i] = pixels[i, c]
+
+
+_TURN = Kernel(_turned)
 
 
 def _zeros(tasks, rows):
@@ -132,38 +147,19 @@ def _zeros(tasks, rows):
 _ZEROS = Kernel(_zeros)
 
 
-def _phases(call: Call, axis: int, small: int, large: int) -> list[tuple[int, Axis, list[int]]]:
-    """For each phase of the input: its number, what it reads of the output, and by which taps.
-
-    Input i has part in output (i + before - r dilation) / stride for the taps r that divide.
-    """
-    stride, before = call.stride[axis], call.before[axis]
-    phases = []
-    for phase in range(min(stride, large)):
-        reads = [
-            ((phase + before - r * call.dilation[axis]) // stride, r)
-            for r in range(call.weight.shape[2 + axis])
-            if (phase + before - r * call.dilation[axis]) % stride == 0
-        ]
-        reads.sort()
-        count = -(-(large - phase) // stride)
-        outputs = Axis(small, count, 1, tuple(offset for offset, _ in reads))
-        phases.append((phase, outputs, [r for _, r in reads]))
-    return phases
-
-
 @functools.lru_cache(maxsize=256)
-def _forward_plan(
+def _forward_work(
     tile: Tile,
     itemsize: int,
     x: tuple[int, ...],
     weight: tuple[int, ...],
+    channels_last: bool,
     y: tuple[int, ...],
     stride: tuple[int, int],
     before: tuple[int, int],
     dilation: tuple[int, int],
     groups: int,
-) -> Plan:
+) -> Work:
     n, *size, channels = x
     filters = weight[0]
     down, across = (
@@ -176,10 +172,10 @@ def _forward_plan(
         for i in (0, 1)
     )
     steps = (y[2] * y[3] * filters, y[3] * filters, filters)
-    return make_plan(tile, itemsize, n, channels, groups, filters, down, across, steps)
+    plan = make_plan(tile, itemsize, n, channels, groups, filters, down, across, steps)
+    return join([(plan, _rows(weight, channels_last, plan.geometry.panel), 0)])
 
 
-@functools.lru_cache(maxsize=256)
 def _rows(weight: tuple[int, ...], channels_last: bool, panel: int) -> Array:
     """Where in a panel each of a filter's numbers goes, in the order of the weight's memory."""
     _, depth, height, width = weight
@@ -187,3 +183,57 @@ def _rows(weight: tuple[int, ...], channels_last: bool, panel: int) -> Array:
     if not channels_last:
         rows = np.ascontiguousarray(rows.reshape(height, width, depth).transpose(2, 0, 1)).ravel()
     return rows * panel
+
+
+@functools.lru_cache(maxsize=256)
+def _gradient_work(
+    tile: Tile,
+    itemsize: int,
+    gy: tuple[int, ...],
+    gx: tuple[int, ...],
+    weight: tuple[int, ...],
+    stride: tuple[int, int],
+    before: tuple[int, int],
+    dilation: tuple[int, int],
+    groups: int,
+) -> tuple[Work | None, bool]:
+    """All phases of the input, and whether they fill it: no tap reaches those left out."""
+    n, *size, filters = gy
+    _, *large, channels = gx
+    _, depth, _, width = weight
+    down, across = (
+        _phases(size[i], large[i], weight[2 + i], stride[i], before[i], dilation[i]) for i in (0, 1)
+    )
+    steps = (
+        large[0] * large[1] * channels,
+        stride[0] * large[1] * channels,
+        stride[1] * channels,
+    )
+    parts = []
+    for (row, rows, r), (column, columns, s) in product(down, across):
+        if not (rows.offsets and columns.offsets):
+            continue
+        plan = make_plan(tile, itemsize, n, filters, groups, channels, rows, columns, steps, True)
+        taps = np.array([(i * width + j) * depth for i, j in product(r, s)], np.int64)
+        parts.append((plan, taps, (row * large[1] + column) * channels))
+    return join(parts) if parts else None, len(parts) == len(down) * len(across)
+
+
+def _phases(
+    small: int, large: int, kernel: int, stride: int, before: int, dilation: int
+) -> list[tuple[int, Axis, list[int]]]:
+    """For each phase of an axis: its number, what it reads of the output, and by which taps.
+
+    Input i has part in output (i + before - r dilation) / stride for the taps r that divide.
+    """
+    phases = []
+    for phase in range(min(stride, large)):
+        reads = sorted(
+            ((phase + before - r * dilation) // stride, r)
+            for r in range(kernel)
+            if (phase + before - r * dilation) % stride == 0
+        )
+        count = -(-(large - phase) // stride)
+        outputs = Axis(small, count, 1, tuple(offset for offset, _ in reads))
+        phases.append((phase, outputs, [r for _, r in reads]))
+    return phases

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 from abc import abstractmethod
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -14,8 +16,7 @@ Padding = int | str | tuple[int, int] | list[int]
 Pair = int | tuple[int, int] | list[int]
 
 
-@dataclass(frozen=True)
-class Call:
+class Call(NamedTuple):
     """One convolution in normal form."""
 
     input: Array
@@ -96,8 +97,8 @@ class Conv2d(Operator[Conv2dAlgorithm]):
         is negative becomes 0: one pass over memory less than by the operator `relu`. Raises
         TypeError, ValueError, and NotImplementedError for what this algorithm does not do.
         """
-        call = self._checked(input, weight, bias, stride, padding, dilation, groups)
-        call = replace(call, relu=True) if flag("relu", relu) else call
+        relu = flag("relu", relu)
+        call = self._checked(input, weight, bias, stride, padding, dilation, groups, relu)
         output = empty(call.shape, call.input.dtype, channels_last=call.channels_last)
         if output.size:
             own = self._algorithm.forward(call, output, self._threads)
@@ -162,8 +163,9 @@ class Conv2d(Operator[Conv2dAlgorithm]):
         padding: Padding,
         dilation: Pair,
         groups: int,
+        relu: bool = False,
     ) -> Call:
-        call = _call(given, weight, bias, stride, padding, dilation, groups)
+        call = _call(given, weight, bias, stride, padding, dilation, groups, relu)
         reason = self._algorithm.unsupported(call)
         if reason is not None:
             raise NotImplementedError(reason)
@@ -178,66 +180,74 @@ def _call(
     padding: Padding,
     dilation: Pair,
     groups: int,
+    relu: bool,
 ) -> Call:
     given = float_array("input", given, (3, 4))
     weight = float_array("weight", weight, (4,), like=given)
-    batched = given.ndim == 4
-    images = given if batched else given[None]
-    groups = integer("groups", groups, 1)
-    n, channels, *size = images.shape
-    filters, depth, *kernel = weight.shape
+    if bias is not None:
+        bias = float_array("bias", bias, (1,), like=given)
+    images = given if given.ndim == 4 else given[None]
+    form = _form(
+        given.shape,
+        weight.shape,
+        None if bias is None else bias.shape,
+        pair("stride", stride, 1),
+        padding if isinstance(padding, str) else pair("padding", padding, 0),
+        pair("dilation", dilation, 1),
+        integer("groups", groups, 1),
+    )
+    channels_last = is_channels_last(images) or is_channels_last(weight)
+    return Call(images, weight, bias, *form, channels_last, given.ndim == 4, relu)
+
+
+@functools.lru_cache(maxsize=512)
+def _form(
+    given: tuple[int, ...],
+    weight: tuple[int, ...],
+    bias: tuple[int, ...] | None,
+    stride: tuple[int, int],
+    padding: str | tuple[int, int],
+    dilation: tuple[int, int],
+    groups: int,
+) -> tuple[Any, ...]:
+    """What a call's shapes and numbers say: `Call`'s fields from stride to shape.
+
+    Kept, for a small convolution takes no longer than this. What is wrong raises, each time anew.
+    """
+    n, channels, *size = given if len(given) == 4 else (1, *given)
+    filters, depth, *kernel = weight
     if min(filters, *kernel) == 0:
-        raise ValueError(f"weight must have filters and a kernel, got shape {weight.shape}")
+        raise ValueError(f"weight must have filters and a kernel, got shape {weight}")
     if min(size) == 0:
-        raise ValueError(f"input must have a height and a width, got shape {given.shape}")
+        raise ValueError(f"input must have a height and a width, got shape {given}")
     if channels != depth * groups:
         raise ValueError(
             f"input must have {depth * groups} channels, groups ({groups}) times weight.shape[1] "
-            f"({depth}); got shape {given.shape}"
+            f"({depth}); got shape {given}"
         )
     if filters % groups:
         raise ValueError(f"groups must divide weight's {filters} filters, got {groups}")
-    if bias is not None:
-        bias = float_array("bias", bias, (1,), like=given)
-        if bias.shape != (filters,):
-            raise ValueError(f"bias must have shape ({filters},), got {bias.shape}")
-    steps = pair("stride", stride, 1)
-    spread = pair("dilation", dilation, 1)
-    reach = [spread[i] * (kernel[i] - 1) + 1 for i in (0, 1)]
-    before, after = _padding(padding, steps, reach)
+    if bias is not None and bias != (filters,):
+        raise ValueError(f"bias must have shape ({filters},), got {bias}")
+    reach = [dilation[i] * (kernel[i] - 1) + 1 for i in (0, 1)]
+    before, after = _padding(padding, stride, reach)
     padded = [before[i] + size[i] + after[i] for i in (0, 1)]
     if padded[0] < reach[0] or padded[1] < reach[1]:
         raise ValueError(
             f"weight: its {reach[0]} x {reach[1]} kernel (with dilation) is larger than the "
             f"padded input, {padded[0]} x {padded[1]}"
         )
-    return Call(
-        input=images,
-        weight=weight,
-        bias=bias,
-        stride=steps,
-        before=before,
-        after=after,
-        dilation=spread,
-        groups=groups,
-        shape=(
-            n,
-            filters if channels else 0,
-            (padded[0] - reach[0]) // steps[0] + 1,
-            (padded[1] - reach[1]) // steps[1] + 1,
-        ),
-        channels_last=is_channels_last(images) or is_channels_last(weight),
-        batched=batched,
-    )
+    rows, columns = ((padded[i] - reach[i]) // stride[i] + 1 for i in (0, 1))
+    shape = (n, filters if channels else 0, rows, columns)
+    return stride, before, after, dilation, groups, shape
 
 
 def _padding(
-    padding: Padding, stride: tuple[int, int], reach: list[int]
+    padding: str | tuple[int, int], stride: tuple[int, int], reach: list[int]
 ) -> tuple[tuple[int, int], tuple[int, int]]:
     """What is padded (above, left) and (below, right)."""
     if not isinstance(padding, str):
-        both = pair("padding", padding, 0)
-        return both, both
+        return padding, padding
     if padding == "valid":
         return (0, 0), (0, 0)
     if padding == "same":

@@ -56,9 +56,9 @@ def _pack_channels(tile, g, weight, taps, group, first, count, target, at):
 
 
 @njit(cache=True, nogil=True)
-def copy_block(g, x, block, group, slab, slabs, target, at):
-    """One of `slabs` parts of a block's input of one group, with zeros around it, into `target`."""
-    image, images, row, count, _ = block
+def copy_block(g, x, block, slab, slabs, target, at):
+    """One of `slabs` parts of a block's input, with zeros around it, into `target` from `at`."""
+    image, images, row, count = block[:4]
     high = g.rows + (count - 1) * g.stride
     length = g.span * g.depth
     begin = min(max(0, -g.left), g.span)
@@ -73,7 +73,7 @@ def copy_block(g, x, block, group, slab, slabs, target, at):
         target[here + end * g.depth : here + length] = 0
         here += begin * g.depth
         there = ((image + number // high) * g.height + line) * g.width + g.left + begin
-        there = there * g.channels + group * g.depth
+        there = there * g.channels + block[5] * g.depth
         if g.depth == g.channels:
             copy_numbers(x, there, target, here, (end - begin) * g.depth)
         else:

@@ -11,7 +11,6 @@ each sum lies within one task and runs in the same order.
 
 from __future__ import annotations
 
-import functools
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -105,6 +104,15 @@ class Geometry(NamedTuple):
     image_step: int
     row_step: int
     """Output elements from one image or row to the next."""
+    out: int = 0
+    """The first of the output's elements."""
+    packed: int = -1
+    """Where its packed panels begin; negative where each task packs its own."""
+    first_run: int = 0
+    last_run: int = 0
+    first_row: int = 0
+    last_row: int = 0
+    """Its parts of the `Work`'s runs and rows."""
 
 
 @dataclass(frozen=True)
@@ -126,7 +134,6 @@ class Plan:
     """[2]: tiles of either covering."""
 
 
-@functools.lru_cache(maxsize=512)
 def make_plan(
     tile: Tile,
     itemsize: int,
@@ -222,8 +229,13 @@ def _block(
     while most > 1 and rows.span(min(most, rows.count)) * row_bytes > room:
         most = most // 2 if most > 8 else most - 1
     if most < rows.count:
-        cuts = -(-rows.count // most)
-        return 1, -(-rows.count // cuts)
+        some = -(-rows.count // -(-rows.count // most))
+        for more in range(some, 2 * some):
+            # An even number of blocks gives two threads, and mostly four, equal shares.
+            even = images * -(-rows.count // more) % 2 == 0
+            if even and rows.span(min(more, rows.count)) * row_bytes <= room:
+                return 1, more
+        return 1, some
     by_memory = max(1, room // (rows.span(rows.count) * row_bytes))
     some = max(1, min(most // rows.count, by_memory, images))
     return -(-images // -(-images // some)), rows.count
@@ -233,7 +245,7 @@ def _shares(
     panels: int, groups: int, images: int, rows: int, some_images: int, some_rows: int
 ) -> tuple[int, int]:
     blocks = -(-images // some_images) * -(-rows // some_rows) * groups
-    split = min(panels, -(-TASKS // blocks))
+    split = min(panels, max(1, round(TASKS / blocks)))
     share = -(-panels // split)
     return share, -(-panels // share)
 
