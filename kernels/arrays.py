@@ -74,6 +74,15 @@ def flag(name: str, value: object) -> bool:
     return bool(value)
 
 
+def flags(name: str, value: object, *of: str) -> tuple[bool, ...]:
+    """A True or False for each of those named; raises ValueError for more or fewer."""
+    if not isinstance(value, (tuple, list)) or len(value) != len(of):
+        raise ValueError(
+            f"{name} must be {len(of)} of True and False, for {', '.join(of)}; got {value!r}"
+        )
+    return tuple([bool(each) for each in value])
+
+
 def is_channels_last(array: Array) -> bool:
     """Whether torch would take a 4-d array to be in channels-last memory, by its strides alone.
 

@@ -3,10 +3,9 @@
 
     multiply_tile    sums of products of gathered points with packed vectors: the heart of
                      convolutions and matrix products
-    correlate_tile   products of neighbouring numbers, summed over pixels: a weight's gradient
     transpose_block  lanes x lanes numbers, transposed in registers
     copy_panel       as many numbers as a tile has columns
-    copy_numbers     memcpy: Numba's assignment of slices is a third as fast
+    copy_numbers     memcpy: Numba's assignment of slices is a tenth as fast
 
 LLVM does not find such code by itself: over a loop nest it keeps no tile of sums in registers.
 Emitted are plain vector loads, stores, shuffles and `llvm.fma`, so that they run on whatever LLVM
@@ -168,89 +167,3 @@ def copy_panel(typing, tile, source, source_at, target, target_at):
         return context.get_dummy_value()
 
     return signature, emit
-
-
-@intrinsic
-def correlate_tile(
-    typing, tile, shape, a, a_rows, a_at, a_step, points, point, b, b_rows, b_at, b_step, first,
-    last, length, sums, sums_at, sums_step, count,
-):  # fmt: skip
-    """For gathered points q of `a` and columns k of `b`, as many as the tile's `shape` has:
-
-        sums[sums_at + q sums_step + k] += sum over first <= row < last, j < length of
-            a[a_rows[row] + a_at + points[point + q] + j a_step]
-            b[b_rows[row] + b_at + k + j b_step]
-
-    The heart of a weight's gradient: `row` and j count pixels. Of the columns, `count` are used.
-    """
-    signature = types.void(
-        tile, types.intp, a, a_rows, types.intp, types.intp, points, types.intp, b, b_rows,
-        types.intp, types.intp, types.intp, types.intp, types.intp, sums, types.intp, types.intp,
-        types.intp,
-    )  # fmt: skip
-    kind = class_of(tile)
-
-    def emit(context: Any, builder: Any, _: Any, values: Any) -> Any:
-        done = builder.append_basic_block("done")
-        chosen = builder.switch(values[1], done)
-        for number, (many, vectors) in enumerate(kind.shapes()):
-            block = builder.append_basic_block(f"tile_{many}_{vectors}")
-            chosen.add_case(INDEX(number), block)
-            builder.position_at_end(block)
-            code = Emitter(context, builder, kind, a.dtype)
-            whole = builder.icmp_signed(">=", values[18], INDEX(vectors * code.lanes))
-            with builder.if_else(whole, likely=True) as (then, otherwise):
-                with then:
-                    _correlate(code, signature.args, values, many, vectors, masked=False)
-                with otherwise:
-                    _correlate(code, signature.args, values, many, vectors, masked=True)
-            builder.branch(done)
-        builder.position_at_end(done)
-        return context.get_dummy_value()
-
-    return signature, emit
-
-
-def _correlate(
-    code: Emitter, kinds: Any, values: Any, many: int, vectors: int, *, masked: bool
-) -> None:
-    a_at, a_step, point, b_at, b_step, first, last, length = (
-        values[i] for i in (4, 5, 7, 10, 11, 12, 13, 14)
-    )
-    sums_at, sums_step, count = values[16:]
-    at = {i: code.data(kinds[i], values[i]) for i in (2, 3, 6, 8, 9, 15)}
-    builder, lanes = code.builder, code.lanes
-    masks = [
-        code.first_lanes(builder.sub(count, INDEX(v * lanes))) if masked else None
-        for v in range(vectors)
-    ]
-    a, b = code.at(at[2], a_at), code.at(at[8], b_at)
-    points = code.at_index(at[6], point)
-    numbers = [code.at(a, code.load_index(code.at_index(points, q))) for q in range(many)]
-    places = []
-    row_place = code.at(at[15], sums_at)
-    for _ in range(many):
-        places.append([code.at(row_place, v * lanes) for v in range(vectors)])
-        row_place = code.at(row_place, sums_step)
-    totals = [
-        [code.variable(code.load_some(place, masks[v])) for v, place in enumerate(row)]
-        for row in places
-    ]
-    with code.loop(first, last) as row:
-        a_here = code.variable(code.load_index(code.at_index(at[3], row)))
-        b_here = code.variable(code.at(b, code.load_index(code.at_index(at[9], row))))
-        with code.loop(INDEX(0), length):
-            offset, columns = builder.load(a_here), builder.load(b_here)
-            factors = [
-                code.load_some(code.at(columns, v * lanes), mask) for v, mask in enumerate(masks)
-            ]
-            for q in range(many):
-                number = code.spread(code.load_scalar(code.at(numbers[q], offset)))
-                for v in range(vectors):
-                    total = code.fma(number, factors[v], builder.load(totals[q][v]))
-                    builder.store(total, totals[q][v])
-            builder.store(builder.add(offset, a_step), a_here)
-            builder.store(code.at(columns, b_step), b_here)
-    for q in range(many):
-        for v in range(vectors):
-            code.store_some(builder.load(totals[q][v]), places[q][v], masks[v])

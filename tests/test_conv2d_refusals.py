@@ -119,10 +119,3 @@ def test_a_gradient_of_another_shape_than_the_output_is_a_value_error(shape):
     *given, _ = drawn(CASES["3x3"], integers, "float32")
     with pytest.raises(ValueError, match="grad_output must have"):
         conv2d("loops").backward(np.ones(shape, np.float32), *given, padding=1)
-
-
-@pytest.mark.parametrize("needs", [(True,), (), (True,) * 4, None, True, "yes"])
-def test_needs_of_another_kind_than_three_flags_are_a_value_error(needs):
-    *given, grad_output = drawn(CASES["3x3"], integers, "float32")
-    with pytest.raises(ValueError, match="needs must be three of True and False"):
-        conv2d("loops").backward(grad_output, *given, padding=1, needs=needs)

@@ -187,3 +187,23 @@ def test_a_second_start_takes_compiled_code_from_the_cache():
     )
     run_python(code)
     assert run_python(code) == "1 0"
+
+
+NEEDING = {
+    "conv2d": ["input", "weight", "bias"],
+    "linear": ["input", "weight", "bias"],
+    "batch_norm": ["input", "weight", "bias"],
+    "add": ["input", "other"],
+}
+
+
+@pytest.mark.parametrize("operator", NEEDING)
+@pytest.mark.parametrize("needs", [(True,), (), (True,) * 4, None, True, "yes", "no"])
+def test_needs_of_another_kind_than_a_flag_for_each_gradient_are_a_value_error(operator, needs):
+    names = NEEDING[operator]
+    sides = {"conv2d": (2, 2, 1, 1), "linear": (2, 2), "batch_norm": (2, 2), "add": (2, 2)}
+    x = np.ones(sides[operator], np.float32)
+    others = {"batch_norm": [np.zeros(2, np.float32), np.ones(2, np.float32)]}
+    match = f"needs must be {len(names)} of True and False, for {', '.join(names)}; got"
+    with pytest.raises(ValueError, match=match):
+        kernels.get(operator, "loops").backward(x, x, *others.get(operator, [x]), needs=needs)

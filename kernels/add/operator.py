@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from numbers import Real
 
 import numpy as np
 
-from kernels.arrays import Array, empty, float_array
+from kernels.arrays import Array, empty, flags, float_array
 from kernels.elementwise import memory_order
 from kernels.operator import Algorithm, Operator
 
@@ -80,7 +81,7 @@ class Add(Operator[AddAlgorithm]):
         other: Array,
         *,
         alpha: float = 1,
-        needs: tuple[bool, bool] = (True, True),
+        needs: Sequence[bool] = (True, True),
     ) -> tuple[Array | None, Array | None]:
         """The gradients of input and other, from that of the output; None where not needed.
 
@@ -92,6 +93,7 @@ class Add(Operator[AddAlgorithm]):
         grad_output = float_array("grad_output", grad_output, ANY, like=call.input)
         if grad_output.shape != wanted:
             raise ValueError(f"grad_output must have shape {wanted}, got {grad_output.shape}")
+        needs = flags("needs", needs, "input", "other")
         return (
             self._folded(grad_output, 1.0, np.shape(input)) if needs[0] else None,
             self._folded(grad_output, call.alpha, np.shape(other)) if needs[1] else None,

@@ -18,13 +18,14 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from numbers import Real
 from typing import Literal, NamedTuple, overload
 
 import numpy as np
 
-from kernels.arrays import Array, empty, flag, float_array, is_channels_last
+from kernels.arrays import Array, empty, flag, flags, float_array, is_channels_last
 from kernels.elementwise import CHANNELS_LAST, inverse
 from kernels.operator import Algorithm, Operator
 
@@ -182,7 +183,7 @@ class BatchNorm(Operator[BatchNormAlgorithm]):
         *,
         save_mean: Array | None = None,
         save_invstd: Array | None = None,
-        needs: tuple[bool, bool, bool] = (True, True, True),
+        needs: Sequence[bool] = (True, True, True),
     ) -> tuple[Array | None, Array | None, Array | None]:
         """The gradients of input, weight and bias, from that of the output.
 
@@ -198,6 +199,7 @@ class BatchNorm(Operator[BatchNormAlgorithm]):
             raise ValueError(
                 f"grad_output must have shape {call.input.shape}, got {grad_output.shape}"
             )
+        needs = flags("needs", needs, "input", "weight", "bias")
         channels = call.input.shape[1:2]
         dtype = call.input.dtype
         grads = Gradients(

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import functools
 from abc import abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from kernels.arrays import Array, empty, flag, float_array, integer, is_channels_last, pair
+from kernels.arrays import Array, empty, flag, flags, float_array, integer, is_channels_last, pair
 from kernels.operator import Algorithm, Operator
 
 Padding = int | str | tuple[int, int] | list[int]
@@ -118,7 +119,7 @@ class Conv2d(Operator[Conv2dAlgorithm]):
         dilation: Pair = 1,
         groups: int = 1,
         *,
-        needs: tuple[bool, bool, bool] = (True, True, True),
+        needs: Sequence[bool] = (True, True, True),
     ) -> tuple[Array | None, Array | None, Array | None]:
         """The gradients of input, weight and bias, from that of the output.
 
@@ -130,10 +131,7 @@ class Conv2d(Operator[Conv2dAlgorithm]):
         grad_output = float_array("grad_output", grad_output, (len(wanted),), like=call.input)
         if grad_output.shape != wanted:
             raise ValueError(f"grad_output must have shape {wanted}, got {grad_output.shape}")
-        if not isinstance(needs, (tuple, list)) or len(needs) != 3:
-            raise ValueError(
-                f"needs must be three of True and False: of input, weight and bias; got {needs!r}"
-            )
+        needs = flags("needs", needs, "input", "weight", "bias")
         grads = Gradients(
             input=_like(call.input, call) if needs[0] else None,
             weight=_like(call.weight, call) if needs[1] else None,

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from kernels.arrays import Array, empty, float_array
+from kernels.arrays import Array, empty, flags, float_array
 from kernels.operator import Algorithm, Operator
 
 
@@ -77,7 +78,7 @@ class Linear(Operator[LinearAlgorithm]):
         weight: Array,
         bias: Array | None = None,
         *,
-        needs: tuple[bool, bool, bool] = (True, True, True),
+        needs: Sequence[bool] = (True, True, True),
     ) -> tuple[Array | None, Array | None, Array | None]:
         """The gradients of input, weight and bias, from that of the output; all contiguous.
 
@@ -89,6 +90,7 @@ class Linear(Operator[LinearAlgorithm]):
         grad_output = float_array("grad_output", grad_output, (len(wanted),), like=call.input)
         if grad_output.shape != wanted:
             raise ValueError(f"grad_output must have shape {wanted}, got {grad_output.shape}")
+        needs = flags("needs", needs, "input", "weight", "bias")
         kind = call.input.dtype
         grad_input = empty(input.shape, kind) if needs[0] else None
         grad_weight = empty(weight.shape, kind) if needs[1] else None
