@@ -80,6 +80,17 @@ def test_nothing_in_gives_nothing_out(implementation, shape, size):
 
 
 @each_implementation
+@pytest.mark.parametrize("size", [1, (1, 1)])
+@pytest.mark.parametrize("shape", [(2, 3, 0, 5), (2, 3, 4, 0), (3, 0, 0), (0, 3, 0, 2)])
+def test_the_mean_of_an_image_without_pixels_is_nan(implementation, shape, size):
+    x = np.ones(shape, np.float32)
+    output = adaptive(implementation).forward(x, size)
+    assert_equal(output, F.adaptive_avg_pool2d(tensor(x), size).numpy())
+    assert np.isnan(output).all()
+    assert adaptive(implementation).backward(output, x, size).shape == shape
+
+
+@each_implementation
 @pytest.mark.parametrize("size", [0, (0, 2), (2, 0)])
 def test_an_output_of_size_zero_is_empty_and_has_no_gradient(implementation, size):
     x = np.ones((2, 3, 6, 6), np.float32)

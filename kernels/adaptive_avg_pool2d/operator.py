@@ -21,7 +21,8 @@ class AdaptiveAvgPool2d(Operator[AveragingAlgorithm]):
         """[N, C, H, W] or [C, H, W] -> [N, C, P, Q] or [C, P, Q].
 
         `output_size` is P, Q, or one number for both, with None for H or W. An output of size 0 is
-        allowed, as in torch. Raises TypeError and ValueError.
+        allowed, as in torch, and so is an image without pixels whose mean is asked for: it is NaN.
+        Raises TypeError and ValueError.
         """
         return run_forward(self._algorithm, _call(input, output_size), self._threads)
 
@@ -44,12 +45,12 @@ class AdaptiveAvgPool2d(Operator[AveragingAlgorithm]):
 
 def _call(given: Array, output_size: Size) -> Call:
     given = float_array("input", given, (3, 4))
-    if 0 in given.shape[-2:]:
-        raise ValueError(f"input must have a height and a width, got shape {given.shape}")
     batched = given.ndim == 4
     images = given if batched else given[None]
     n, channels, height, width = images.shape
     outputs = _sizes(output_size, height, width)
+    if 0 in (height, width) and outputs != (1, 1):
+        raise ValueError(f"input must have a height and a width, got shape {given.shape}")
     return Call(
         input=images,
         grid=adaptive((height, width), outputs),

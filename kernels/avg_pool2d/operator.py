@@ -8,6 +8,8 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from kernels.arrays import MOST, Array, empty, flag, integer, is_channels_last
 from kernels.operator import Algorithm, Operator
 from kernels.pooling import Grid, Pair, Window, gradient, remembered, sliding, whole_images
@@ -91,8 +93,10 @@ class AvgPool2d(Operator[AveragingAlgorithm]):
 def run_forward(algorithm: AveragingAlgorithm, call: Call, threads: int | None) -> Array:
     """Make room for the output, and have it filled."""
     output = empty(call.shape, call.input.dtype, channels_last=call.channels_last)
-    if output.size:
+    if output.size and call.input.size:
         algorithm.forward(call, output, threads)
+    else:
+        output.fill(np.nan)  # the mean of no pixels
     return output if call.batched else output[0]
 
 
@@ -101,7 +105,7 @@ def run_backward(
 ) -> Array:
     """Make room for the gradient, and have it filled."""
     grad_input = empty(call.input.shape, call.input.dtype, channels_last=call.channels_last)
-    if grad_output.size:
+    if grad_output.size and grad_input.size:
         algorithm.backward(call, grad_output, grad_input, threads)
     return grad_input if call.batched else grad_input[0]
 
