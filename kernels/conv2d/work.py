@@ -76,7 +76,10 @@ def join(parts: Sequence[tuple[Plan, Array, int]]) -> Work:
                 if shared:
                     copies.append(len(blocks))
                 place = len(blocks) - first
-                tasks += [(place / count, len(blocks), share) for share in range(g.split)]
+                # A share of all blocks before the next: its weights stay in a core's cache.
+                tasks += [
+                    (share / g.split, place / count, len(blocks), share) for share in range(g.split)
+                ]
                 blocks.append((*block, 2 * number + which, group, number, copied if shared else -1))
                 copied += g.scratch if shared else 0
         coverings.append(plan.coverings + np.array([pixels, 0]))
@@ -88,7 +91,7 @@ def join(parts: Sequence[tuple[Plan, Array, int]]) -> Work:
     g = plans[0].geometry
     return Work(
         geometries=np.array(geometries, np.int64),
-        tasks=np.array([task for _, *task in sorted(tasks)], np.int64),
+        tasks=np.array([task for _, _, *task in sorted(tasks)], np.int64),
         blocks=np.array(blocks, np.int64),
         panels=np.array(panels, np.int64).reshape(-1, 2),
         copies=np.array(copies, np.int64),
