@@ -7,12 +7,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+from kernels.threads import WORLD_SIZES
+
 ROOT = Path(__file__).parent.parent
+SETTLED = {"NUMBA_THREADING_LAYER", *WORLD_SIZES}
+"""What decides the threading layer: taken out, so that each test says what it wants."""
 
 
 def run_python(code, *arguments, **variables):
     """What a fresh interpreter prints; it may have a lot to compile, but has to end."""
-    inherited = {k: v for k, v in os.environ.items() if k != "NUMBA_THREADING_LAYER"}
+    inherited = {name: value for name, value in os.environ.items() if name not in SETTLED}
     told = subprocess.run(
         [sys.executable, "-c", code, *arguments],
         env={**inherited, **variables},

@@ -83,9 +83,9 @@ def test_a_thread_pool_changes_no_bit(work, threads):
 
 
 def test_every_worker_of_a_thread_pool_has_one_intra_op_thread(work):
+    """By torch's count, which is its own OpenMP's: Numba's may be loaded too, with more."""
     with torch_threads(3), ThreadPool(work.model, 2) as infer:
         assert infer.threads()["torch"] == 1
-        assert infer.threads().get("openmp", 1) == 1
 
 
 def test_a_thread_pool_leaves_no_thread(work):
