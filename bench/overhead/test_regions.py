@@ -1,6 +1,6 @@
 """What does Numba lose at the start of a parallel region, on which of its threading layers?
 
-A kernel of 25 us, called a thousand times by a process of its own: on one thread without a region,
+A kernel of about 16 us, called a thousand times by a process of its own: on one thread without a region,
 and on two on each layer. Half of the one thread's time is the ideal.
 """
 
