@@ -1,7 +1,7 @@
 """What does Numba lose at the start of a parallel region, on which of its threading layers?
 
-A kernel of about 16 us, called a thousand times by a process of its own: on one thread without a region,
-and on two on each layer. Half of the one thread's time is the ideal.
+A kernel of about 16 us, called a thousand times by a process of its own: on one thread without a
+region, and on two on each layer. Half of the one thread's time is the ideal.
 """
 
 from __future__ import annotations
