@@ -112,7 +112,7 @@ def exp(typing, x):  # noqa: ARG001
 
 @intrinsic
 def exp_to_add(typing, x):  # noqa: ARG001
-    """e to the power of x <= 0, in half of exp's time, for a sum of 1 and more.
+    """e to the power of x <= 0, in three quarters of exp's time, for a sum of 1 and more.
 
     What is too small to change such a sum, zero too, is some normal number just as small.
     """

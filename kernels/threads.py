@@ -5,10 +5,11 @@ Numba has three threading layers, and each does something better than the others
     OpenMP      threads spin between two kernels: the next one loses 5 us. They spin even where
                 others need the CPU, and a process forked after their first use has none of them
     TBB         12 us, but threads without work make room: two ranks of two threads each on two CPUs
-                ran ResNet18 three to six times as fast as on OpenMP. It outlives a fork
+                ran ResNet18 two to ten times as fast as on OpenMP. It outlives a fork
     work queue  100 us, and only one Python thread may enter it at a time; it needs no library
 
-(What a kernel of 16 us loses on two threads: `bench/overhead/test_regions.py`, on an Intel Xeon.)
+A kernel of 16 us lost so much on two threads of an Intel Xeon: `bench/overhead/test_regions.py`.
+
 So a process alone on the machine takes OpenMP, one of several (a rank under MPI or torchrun, a
 worker of a pool) TBB where it is installed, which the extra `suite` sees to on x86; the work queue
 comes last. The variable NUMBA_THREADING_LAYER overrules all this.
