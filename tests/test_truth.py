@@ -15,9 +15,9 @@ SLEEPING = """
     import time
     from concurrent.futures import ThreadPoolExecutor
     import pytest
-    TOTAL = 0.04
+    TOTAL = 0.1
     @pytest.mark.speedup(axis="threads")
-    @pytest.mark.parametrize("threads", [1, 2, 4, 8])
+    @pytest.mark.parametrize("threads", [1, 2, 4])
     @pytest.mark.parametrize("serial", [0.0, 0.1, 0.5])
     def test_sleep(speedup, serial, threads):
         with ThreadPoolExecutor(threads) as pool:
@@ -37,10 +37,10 @@ def groups(folder: Path) -> tuple[GroupResult, ...]:
 def test_sleeping_workloads_have_the_speedup_of_amdahls_law(
     measure: Measure, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pytest_speedup.fixture.SAMPLE_SECONDS", 0.04)
-    monkeypatch.setattr("pytest_speedup.fixture.BLOCK_SECONDS", 0.1)
+    monkeypatch.setattr("pytest_speedup.fixture.SAMPLE_SECONDS", 0.1)
+    monkeypatch.setattr("pytest_speedup.fixture.BLOCK_SECONDS", 0.2)
     result, _ = measure(SLEEPING, "--speedup-no-plots")
-    result.assert_outcomes(passed=12)
+    result.assert_outcomes(passed=9)
     (group,) = groups(pytester.path)
     for one in group.results:
         serial, threads = one.arm.params["serial"], one.arm.params["threads"]
@@ -50,8 +50,8 @@ def test_sleeping_workloads_have_the_speedup_of_amdahls_law(
         assert one.relative is not None
         assert one.relative.low is not None
         assert one.relative.high is not None
-        # a sleep overshoots by a tenth of a millisecond or so, and by more on a busy machine
-        assert one.relative.low * 0.95 <= truth <= one.relative.high * 1.1
+        # a sleep overshoots by a tenth of a millisecond, on a busy machine by several: of 25 ms
+        assert one.relative.low * 0.9 <= truth <= one.relative.high * 1.25
 
 
 def test_amdahls_serial_fraction_is_found_again(
