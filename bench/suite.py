@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
 from bench.sweeps import PARAMETERS, Sweeps, check_workers, parse_sweeps
+from bench.training.settings import DEFAULT, Settings, parse_settings
 from models import Choice
-from models.choice import DEFAULT_MODEL, DEFAULT_NUM_INFERENCES, parse_choice
+from models.choice import (
+    DEFAULT_MODEL,
+    DEFAULT_NUM_INFERENCES,
+    DataChoice,
+    parse_choice,
+    parse_data,
+    parse_folder,
+)
 from pytest_speedup.machine import usable_cpus
 
 OPTIONS = {
@@ -50,8 +59,39 @@ OPTIONS = {
         "On how many shapes bench/kernels measures the operators; all take half an hour. "
         "Default: few",
     ),
+    "--epochs": (None, "N", f"Of a training run. Default: {DEFAULT.epochs}"),
+    "--batch-size": (
+        None,
+        "N",
+        f"Images of one training step, over all workers together. Default: {DEFAULT.batch_size}",
+    ),
+    "--lr": (None, "RATE", f"Learning rate. Default: {DEFAULT.lr}"),
+    "--momentum": (None, "M", f"Of --optimizer sgd. Default: {DEFAULT.momentum}"),
+    "--optimizer": (None, "sgd|adam", f"Default: {DEFAULT.optimizer}"),
+    "--data-dir": (
+        None,
+        "DIR",
+        "Data to train on and to load: CIFAR-10's files, or a folder of images for each class. "
+        "Default: the handwritten digits of scikit-learn",
+    ),
+    "--subset": (
+        None,
+        "N",
+        "Train on so few images, equally many of each class. Default: all",
+    ),
+    "--checkpoint-dir": (
+        "checkpoints",
+        "DIR",
+        "Where training runs leave weights and metrics. Default: %(default)s",
+    ),
 }
 """Option -> default, placeholder, help."""
+
+FLAGS = {
+    "--download": "Fetch CIFAR-10 into --data-dir, unless it is there",
+    "--resume": "Go on with the training runs whose checkpoints are in --checkpoint-dir",
+}
+"""Option without a value -> help."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +100,10 @@ class Suite:
 
     choice: Choice
     sweeps: Sweeps
+    training: Settings
+    data: DataChoice
+    checkpoint_dir: Path
+    resume: bool
 
 
 SUITE = pytest.StashKey[Suite]()
@@ -75,6 +119,8 @@ def add_options(parser: pytest.Parser) -> None:
     group = parser.getgroup("suite", "what the benchmarks measure")
     for name, (default, placeholder, text) in OPTIONS.items():
         group.addoption(name, default=default, metavar=placeholder, help=text)
+    for name, text in FLAGS.items():
+        group.addoption(name, action="store_true", help=text)
 
 
 def read_suite(config: pytest.Config) -> Suite:
@@ -99,7 +145,22 @@ def read_suite(config: pytest.Config) -> Suite:
         given("--shapes"),
     )
     check_workers(sweeps, usable_cpus())
-    return Suite(choice, sweeps)
+    return Suite(
+        choice,
+        sweeps,
+        training=parse_settings(
+            given("--epochs"),
+            given("--batch-size"),
+            given("--lr"),
+            given("--momentum"),
+            given("--optimizer"),
+        ),
+        data=parse_data(
+            given("--data-dir"), given("--subset"), download=config.getoption("--download")
+        ),
+        checkpoint_dir=parse_folder("--checkpoint-dir", given("--checkpoint-dir")),
+        resume=config.getoption("--resume"),
+    )
 
 
 def parametrize(metafunc: pytest.Metafunc, suite: Suite) -> None:

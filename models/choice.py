@@ -34,6 +34,34 @@ class Choice:
         return ":" in self.model
 
 
+@dataclass(frozen=True)
+class DataChoice:
+    """What to train on; raises InputError for --download without a folder."""
+
+    data_dir: Path | None = None
+    """Holds CIFAR-10 or class folders; None for scikit-learn's handwritten digits."""
+    subset: int | None = None
+    """Training images; None for all."""
+    download: bool = False
+    """Fetch CIFAR-10 into `data_dir`, unless it is there."""
+
+    def __post_init__(self) -> None:
+        if self.download and self.data_dir is None:
+            raise InputError(
+                "--download: say with --data-dir DIR where to put CIFAR-10 (180 MB); without "
+                "either option the digits of scikit-learn are trained on"
+            )
+
+
+def parse_data(data_dir: str | None, subset: str | None, *, download: bool) -> DataChoice:
+    """The command line's words -> a DataChoice; raises InputError, naming option and value."""
+    return DataChoice(
+        data_dir=None if data_dir is None else parse_folder("--data-dir", data_dir),
+        subset=None if subset is None else parse_count("--subset", subset),
+        download=download,
+    )
+
+
 def parse_choice(
     model: str,
     weights: str | None,
@@ -49,6 +77,13 @@ def parse_choice(
         image_size=None if image_size is None else parse_count("--image-size", image_size),
         num_inferences=parse_count("--num-inferences", num_inferences),
     )
+
+
+def parse_folder(option: str, text: str) -> Path:
+    """A folder's path, which need not exist; an empty one, Python's ".", is not meant."""
+    if not text.strip():
+        raise InputError(f"{option} must name a folder, got {text!r}; is a variable empty?")
+    return Path(text)
 
 
 def parse_count(option: str, text: str) -> int:
