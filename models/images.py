@@ -8,20 +8,20 @@ result that was kept from another image cannot pass for the right one.
 from __future__ import annotations
 
 import random
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
 import matplotlib.cbook
 import torch
 import torchvision.models
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 from torch import Tensor
 from torchvision.transforms import functional
 from torchvision.transforms.functional import InterpolationMode
 
 from models.choice import Choice
-from models.errors import InputError, first_line, unreadable
+from models.errors import InputError, unreadable
+from models.photographs import read_photograph
 from models.registry import OWN
 
 SEED = 0
@@ -78,7 +78,7 @@ def load_images(choice: Choice) -> Tensor:
     files = photographs(choice.images)
     prepare = input_of(choice)
     images = _room(choice.num_inferences, prepare)
-    photos = [read_photograph(file) for file in files[: choice.num_inferences]]
+    photos = [read_photograph(file, says="--images: ") for file in files[: choice.num_inferences]]
     rng = random.Random(SEED)
     for i in range(len(images)):
         photo = photos[i] if i < len(photos) else random_crop(photos[i % len(photos)], rng)
@@ -110,39 +110,6 @@ def photographs(folder: Path | None) -> list[Path]:
             f"option out for the one that ships with matplotlib"
         )
     return files
-
-
-def read_photograph(file: Path) -> Image.Image:
-    """Decode one file, turned as its EXIF data say, into "RGB"; what is transparent gets white.
-
-    Raises InputError for a file that is no image, broken, or of 0 bytes.
-    """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # a camera's 100 MP
-            with Image.open(file) as opened:
-                opened.load()
-                image = ImageOps.exif_transpose(opened)
-    except UnidentifiedImageError:
-        what = "is empty (0 bytes)" if file.stat().st_size == 0 else "is no image"
-        raise InputError(
-            f"--images: {file} {what}; leave only photographs that Pillow reads in the folder"
-        ) from None
-    except (PermissionError, Image.DecompressionBombError) as error:
-        raise InputError(
-            f"--images: {file} cannot be read ({first_line(error)}); "
-            f"make it readable, or smaller, or take it away"
-        ) from None
-    except Exception as error:  # decoders raise almost anything on damaged files
-        raise InputError(
-            f"--images: {file} is broken ({first_line(error)}); replace it or take it away"
-        ) from None
-    if image.mode.startswith("I"):  # 16 bits: Pillow would clip them instead of scaling
-        image = image.point(lambda value: value / 256).convert("L")
-    if "A" in image.getbands() or "transparency" in image.info:
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    return image.convert("RGB")
 
 
 def random_crop(photograph: Image.Image, rng: random.Random) -> Image.Image:
