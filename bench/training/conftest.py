@@ -1,0 +1,48 @@
+"""Arms that train one network are one group; the data and the reference are made once a session."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import TYPE_CHECKING
+
+import pytest
+
+from bench.suite import suite_of
+
+if TYPE_CHECKING:
+    from bench.training.problem import Problem
+    from models.datasets import Dataset
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Group what is compared."""
+    callspec = getattr(item, "callspec", None)
+    network = "cifar_cnn" if callspec is None else callspec.params.get("network", "cifar_cnn")
+    settings = suite_of(item.config).training
+    title = f"training {network}, batch {settings.batch_size}, {settings.optimizer}"
+    item.add_marker(pytest.mark.benchmark(group=title))
+
+
+@pytest.fixture(scope="session")
+def dataset(request: pytest.FixtureRequest) -> Dataset:
+    """The images of --data-dir, or the embedded digits, for the CIFAR CNN."""
+    from models.datasets import load_dataset
+
+    return load_dataset(suite_of(request.config).data)
+
+
+@pytest.fixture(scope="session")
+def problem_of(request: pytest.FixtureRequest, dataset: Dataset) -> Callable[[int], Problem]:
+    """A function of the whole batch's size -> the CIFAR CNN's problem."""
+    from bench.training.problem import make_problem
+    from bench.training.trainer import Task
+
+    task = Task("cifar_cnn", suite_of(request.config).training, len(dataset.classes))
+    return cache(lambda batch_size: make_problem(task, dataset, batch_size=batch_size))
+
+
+@pytest.fixture(scope="session")
+def problem(request: pytest.FixtureRequest, problem_of: Callable[[int], Problem]) -> Problem:
+    """The CIFAR CNN on batches of --batch-size."""
+    return problem_of(suite_of(request.config).training.batch_size)
