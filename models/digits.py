@@ -9,6 +9,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from models.errors import InputError
+
 SEED = 0
 TEST_SHARE = 0.2
 LEVELS = 16
@@ -41,8 +43,10 @@ def load_digits(
 def enlarged(images: NDArray[np.floating], size: int) -> NDArray[np.floating]:
     """[..., n, n] -> [..., size, size], bilinear, as `interpolate(align_corners=False)` of torch.
 
-    Raises ValueError for a size below n: that would need a filter against aliasing.
+    Raises InputError for a size below n: that would need a filter against aliasing.
     """
+    if size == images.shape[-1]:
+        return images
     weights = _bilinear(images.shape[-1], size).astype(images.dtype)
     return weights @ images @ weights.T
 
@@ -50,7 +54,7 @@ def enlarged(images: NDArray[np.floating], size: int) -> NDArray[np.floating]:
 def _bilinear(old: int, new: int) -> NDArray[np.float64]:
     """[new, old]: what each old pixel gives to each new one along one side."""
     if new < old:
-        raise ValueError(f"images of {old} px cannot be enlarged to {new} px")
+        raise InputError(f"the images have {old} px a side, and {new} are asked for; ask for more")
     # A pixel's value is that of its centre; beyond the outermost centres nothing changes.
     places = np.clip((np.arange(new) + 0.5) * old / new - 0.5, 0, old - 1)
     return np.maximum(0, 1 - np.abs(places[:, None] - np.arange(old)))

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from bench.sweeps import Sweeps, parse_counts, parse_sweeps, powers_of_two
+from bench.training.settings import Settings
 from models import InputError
-from models.choice import parse_choice
+from models.choice import DataChoice, parse_choice
 
 ROOT = Path(__file__).parent.parent
 
@@ -100,6 +101,9 @@ def test_a_number_that_is_no_count_is_refused(size, number, option):
         (("--model", "le\x1b[2J\nnet"), r"--model le\x1b[2J\nnet: no such network"),
         (("--model", "lenet", "--images", "pytest_speedup"), "__init__.py is no image"),
         (("--model", "lenet", "--num-inferences", "9" * 5000), "must have at most 9 digits"),
+        (("--lr", "nan"), "--lr must be a number above 0"),
+        (("--download",), "--download: say with --data-dir DIR where to put CIFAR-10"),
+        (("--checkpoint-dir", ""), "--checkpoint-dir must name a folder, got ''"),
     ],
 )
 def test_bad_input_is_a_usage_error_of_one_line(arguments, message):
@@ -109,6 +113,40 @@ def test_bad_input_is_a_usage_error_of_one_line(arguments, message):
     assert len(lines) == 1
     assert message in lines[0]
     assert "Traceback" not in told + errors
+
+
+def told_suite(pytester, *options):
+    """What a run of its own, with the suite's conftest, made of its options."""
+    (pytester.path / "conftest.py").write_text((ROOT / "conftest.py").read_text())
+    pytester.makepyfile(
+        """
+        from bench import suite
+
+        def test_it(request):
+            asked = suite.suite_of(request.config)
+            print(asked.training, asked.data, asked.checkpoint_dir, asked.resume, sep="|")
+            print(asked.sweeps.batch_sizes)
+        """
+    )
+    pytester.syspathinsert(ROOT)
+    result = pytester.runpytest_inprocess("-s", "-q", *options)
+    assert result.ret == 0
+    return result.outlines
+
+
+def test_training_has_the_defaults_that_its_settings_have(pytester):
+    line = f"{Settings()}|{DataChoice()}|checkpoints|False"
+    assert any(line in told for told in told_suite(pytester))
+
+
+def test_training_gets_what_was_asked_for(pytester):
+    asked = "--epochs 2 --batch-size 8 --batch-sizes 1,2 --lr 0.1 --optimizer adam --resume"
+    data = "--data-dir there --subset 5 --download --checkpoint-dir kept"
+    told = told_suite(pytester, *asked.split(), *data.split())
+    settings = Settings(epochs=2, batch_size=8, lr=0.1, optimizer="adam")
+    line = f"{settings}|{DataChoice(Path('there'), 5, True)}|kept|True"
+    assert any(line in each for each in told)
+    assert "(1, 2)" in told  # --batch-size is no abbreviation of --batch-sizes
 
 
 def test_a_device_that_is_asked_for_by_name_has_to_be_there():
