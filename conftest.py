@@ -37,6 +37,7 @@ def pytest_configure(config: pytest.Config) -> None:
     )
     with usage_errors():
         config.stash[suite.SUITE] = suite.read_suite(config)
+    suite.allow_threads(config)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

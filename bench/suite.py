@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -161,6 +162,15 @@ def read_suite(config: pytest.Config) -> Suite:
         checkpoint_dir=parse_folder("--checkpoint-dir", given("--checkpoint-dir")),
         resume=config.getoption("--resume"),
     )
+
+
+def allow_threads(config: pytest.Config) -> None:
+    """Under MPI let the operators' threads be twice the CPUs: the hybrid's grid goes that far.
+
+    Numba reads the variable when it is imported.
+    """
+    if config.getoption("with_mpi", default=False):
+        os.environ.setdefault("NUMBA_NUM_THREADS", str(2 * usable_cpus()))
 
 
 def parametrize(metafunc: pytest.Metafunc, suite: Suite) -> None:

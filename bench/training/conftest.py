@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bench.suite import suite_of
+from pytest_speedup.measuring import state_of
 
 if TYPE_CHECKING:
     from bench.training.problem import Problem
@@ -22,6 +23,21 @@ def pytest_itemcollected(item: pytest.Item) -> None:
     settings = suite_of(item.config).training
     title = f"training {network}, batch {settings.batch_size}, {settings.optimizer}"
     item.add_marker(pytest.mark.benchmark(group=title))
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out points of the hybrid's grid with more than two threads for each usable CPU."""
+    most = 2 * state_of(config).usable_cpus
+    beyond = [item for item in items if _threads_of(item) > most]
+    if beyond:
+        items[:] = [item for item in items if item not in beyond]
+        config.hook.pytest_deselected(items=beyond)
+
+
+def _threads_of(item: pytest.Item) -> int:
+    """All ranks' together, of a test that has both; of others 0."""
+    params = item.callspec.params if hasattr(item, "callspec") else {}
+    return params["ranks"] * params["threads"] if {"ranks", "threads"} <= set(params) else 0
 
 
 @pytest.fixture(scope="session")
@@ -46,3 +62,16 @@ def problem_of(request: pytest.FixtureRequest, dataset: Dataset) -> Callable[[in
 def problem(request: pytest.FixtureRequest, problem_of: Callable[[int], Problem]) -> Problem:
     """The CIFAR CNN on batches of --batch-size."""
     return problem_of(suite_of(request.config).training.batch_size)
+
+
+@pytest.fixture(scope="session")
+def alone(problem: Problem) -> Callable[[int, int], Problem]:
+    """A function of rank and ranks -> the problem of a rank that trains on its shares alone."""
+    from bench.training.mpi_trainer import share_of
+    from bench.training.problem import problem_on
+
+    return cache(
+        lambda rank, ranks: problem_on(
+            problem.task, [share_of(batch, rank, ranks) for batch in problem.batches]
+        )
+    )

@@ -87,7 +87,11 @@ def make_problem(
     """
     if batch_size is not None:
         task = replace(task, settings=replace(task.settings, batch_size=batch_size))
-    batches = tuple(take_batches(data, task.settings.batch_size, steps))
+    return problem_on(task, take_batches(data, task.settings.batch_size, steps))
+
+
+def problem_on(task: Task, batches: Sequence[Batch]) -> Problem:
+    """Those batches, and the reference after them."""
     start = State(initial_weights(task.network, task.classes))
 
     def trained(batches: Sequence[Batch], **kind: Any) -> Arrays:
@@ -107,7 +111,8 @@ def make_problem(
         for name, change in changes.items()
         if change
     ]
-    return Problem(task, batches, start, reference, max(LEAST, FACTOR * max(errors)), changes)
+    allowed = max(LEAST, FACTOR * max(errors))
+    return Problem(task, tuple(batches), start, reference, allowed, changes)
 
 
 def take_batches(data: Dataset, batch_size: int, steps: int) -> Sequence[Batch]:
