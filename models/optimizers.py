@@ -16,7 +16,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 
 import numpy as np
-from numba import prange
+from numba import njit, prange
 
 from kernels.arrays import Array
 from kernels.compiled import Kernel, tasks_for
@@ -49,11 +49,20 @@ class Optimizer(ABC):
 
     @abstractmethod
     def step(self, gradients: Array) -> None:
-        """Change the weights; `gradients` as long as they are, and left as they were or not."""
+        """Change the weights.
 
-    def _run(self, kernel: Kernel, *arguments: object) -> None:
+        gradients: a number for each weight, [n], or several that are added up in their order,
+        [m, n]; n may be more than there are weights, and the rest means nothing.
+        """
+
+    def _sum(self, gradients: Array) -> Array:
+        rows = gradients.reshape(-1, gradients.shape[-1])[:, : self._weights.size]
+        return rows[0] if len(rows) == 1 else rows.sum(0)
+
+    def _run(self, kernel: Kernel, gradients: Array, *arguments: object) -> None:
+        rows = gradients.reshape(-1, gradients.shape[-1])
         tasks = tasks_for(self._weights.size, GRAIN)
-        kernel(self._threaded, self._threads, tasks, self._weights, *arguments)
+        kernel(self._threaded, self._threads, tasks, self._weights, rows, *arguments)
 
     def _number(self, value: float) -> np.floating:
         return self._weights.dtype.type(value)
@@ -76,7 +85,7 @@ class Sgd(Optimizer):
         self.momentum = momentum
 
     def step(self, gradients: Array) -> None:
-        """Leaves the gradients as they are."""
+        """v, then w."""
         self.steps += 1
         velocity = self.buffers["momentum_buffer"]
         lr, momentum = self._number(self.lr), self._number(self.momentum)
@@ -84,7 +93,7 @@ class Sgd(Optimizer):
             self._run(_sgd, gradients, velocity, lr, momentum)
             return
         velocity *= momentum
-        velocity += gradients
+        velocity += self._sum(gradients)
         self._weights -= lr * velocity
 
 
@@ -107,7 +116,7 @@ class Adam(Optimizer):
         self.eps = eps
 
     def step(self, gradients: Array) -> None:
-        """Leaves the gradients as they are."""
+        """The means, then the weights."""
         self.steps += 1
         mean, square = self.buffers["exp_avg"], self.buffers["exp_avg_sq"]
         beta1, beta2 = self.betas
@@ -118,16 +127,28 @@ class Adam(Optimizer):
         if self._compiled:
             self._run(_adam, gradients, mean, square, rest1, beta, rest2, size, root, eps)
             return
+        gradients = self._sum(gradients)
         mean += (gradients - mean) * rest1
         square *= beta
         square += gradients * gradients * rest2
         self._weights -= size * mean / (np.sqrt(square) / root + eps)
 
 
+@njit(error_model="numpy")
+def _summed(g, begin, end):
+    """Columns of the only row, or the sums of all rows' in an array that stays in the cache."""
+    if len(g) == 1:
+        return g[0, begin:end]
+    sums = g[0, begin:end] + g[1, begin:end]
+    for row in range(2, len(g)):
+        sums += g[row, begin:end]
+    return sums
+
+
 def _sgd_source(tasks, w, g, v, lr, momentum):
     for task in prange(tasks):
         begin, end = w.size * task // tasks, w.size * (task + 1) // tasks
-        weights, gradients, velocity = w[begin:end], g[begin:end], v[begin:end]
+        weights, gradients, velocity = w[begin:end], _summed(g, begin, end), v[begin:end]
         for i in range(weights.size):
             velocity[i] = momentum * velocity[i] + gradients[i]
             weights[i] -= lr * velocity[i]
@@ -136,7 +157,8 @@ def _sgd_source(tasks, w, g, v, lr, momentum):
 def _adam_source(tasks, w, g, m, s, rest1, beta2, rest2, size, root, eps):
     for task in prange(tasks):
         begin, end = w.size * task // tasks, w.size * (task + 1) // tasks
-        weights, gradients, mean, square = w[begin:end], g[begin:end], m[begin:end], s[begin:end]
+        gradients = _summed(g, begin, end)
+        weights, mean, square = w[begin:end], m[begin:end], s[begin:end]
         for i in range(weights.size):
             mean[i] += (gradients[i] - mean[i]) * rest1
             square[i] = beta2 * square[i] + rest2 * gradients[i] * gradients[i]

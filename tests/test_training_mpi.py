@@ -11,6 +11,7 @@ from training_checks import ADAM, SGD, assert_close, by_torch, digit_batches, st
 
 from bench.training.mpi_trainer import IndependentTrainer, MpiTrainer, OverlapTrainer, share_of
 from bench.training.settings import Settings
+from bench.training.shared_trainer import SharedTrainer
 from bench.training.torch_trainer import TorchTrainer
 from bench.training.trainer import Batch, DivergedError, State, Task
 from models import InputError
@@ -76,7 +77,13 @@ def test_an_overlapped_reduction_arrives_at_torchs_weights(comm) -> None:
 
 
 @pytest.mark.mpi
-@pytest.mark.parametrize("trainer", [MpiTrainer, OverlapTrainer])
+@pytest.mark.parametrize("task", [SGD, ADAM], ids=["sgd", "adam"])
+def test_gradients_in_shared_memory_arrive_at_torchs_weights(comm, task: Task) -> None:
+    arrives(comm, SharedTrainer(task, comm, dtype=np.float64), task)
+
+
+@pytest.mark.mpi
+@pytest.mark.parametrize("trainer", [MpiTrainer, OverlapTrainer, SharedTrainer])
 def test_batches_that_do_not_divide_and_a_last_short_one_count_as_torchs(
     comm, trainer: type[MpiTrainer]
 ) -> None:

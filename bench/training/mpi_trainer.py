@@ -78,9 +78,10 @@ class MpiTrainer(NumpyTrainer):
         self._seconds = time.perf_counter() - began
         return losses
 
-    def _fill_gradients(self, batch: Batch) -> None:
+    def _gradients(self, batch: Batch) -> NDArray:
         self._own_gradients(batch)
         self._timed(self._reduce)
+        return self._network.gradients.flat
 
     def _own_gradients(self, batch: Batch, ready: Callable[[str], None] = lambda _: None) -> None:
         mine = share_of(batch, self._comm.rank, self._comm.size)
@@ -115,10 +116,11 @@ class OverlapTrainer(MpiTrainer):
     request is tested between the layers. Whether anything was hidden is for the times to say.
     """
 
-    def _fill_gradients(self, batch: Batch) -> None:
+    def _gradients(self, batch: Batch) -> NDArray:
         self._requests: list[Request] = []
         self._own_gradients(batch, ready=self._ready)
         self._timed(self._finish)
+        return self._network.gradients.flat
 
     def _ready(self, layer: str) -> None:
         gradients = self._network.gradients
@@ -144,8 +146,9 @@ class OverlapTrainer(MpiTrainer):
 class IndependentTrainer(MpiTrainer):
     """As many copies of the same work as there are ranks, with nothing between them."""
 
-    def _fill_gradients(self, batch: Batch) -> None:
+    def _gradients(self, batch: Batch) -> NDArray:
         self._network.step(*share_of(batch, self._comm.rank, self._comm.size))
+        return self._network.gradients.flat
 
 
 def probe(comm: Intracomm, like: NDArray) -> Mapping[str, float]:

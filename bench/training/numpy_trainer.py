@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bench.training.trainer import Arrays, Batch, State, Task, copied, finite
 from models import InputError
-from models.numpy_cnn import Buffer, NumpyCnn, over
+from models.numpy_cnn import WEIGHTS, Buffer, NumpyCnn, over
 from models.optimizers import OPTIMIZERS
 from pytest_speedup.machine import pool_threads
 
@@ -55,15 +56,16 @@ class NumpyTrainer(AbstractContextManager["NumpyTrainer"]):
         return [self._step(batch) for batch in batches]
 
     def _step(self, batch: Batch) -> float:
-        self._fill_gradients(batch)
-        gradients = self._network.gradients.flat
-        loss = finite(float(gradients[-1]), self._optimizer.steps + 1, self._settings)
-        self._optimizer.step(gradients[:-1])
+        gradients = self._gradients(batch)
+        loss = float(gradients[..., WEIGHTS].sum())
+        finite(loss, self._optimizer.steps + 1, self._settings)
+        self._optimizer.step(gradients)
         return loss
 
-    def _fill_gradients(self, batch: Batch) -> None:
-        """Of the mean loss over the whole batch."""
+    def _gradients(self, batch: Batch) -> NDArray:
+        """Of the mean loss over the whole batch, and that loss behind them; rows are added up."""
         self._network.step(*batch)
+        return self._network.gradients.flat
 
     def weights(self) -> Arrays:
         """Views."""

@@ -60,7 +60,11 @@ def rows(run: Run) -> Iterator[Row]:
         by_point = {(arm.strategy, arm.workers): arm for arm in arms if arm.scaling == "strong"}
         for (strategy, workers), arm in by_point.items():
             ceiling = by_point.get(("independent", workers))
-            if strategy in ("mpi", "mpi_overlap") and ceiling is not None and workers > 1:
+            if (
+                strategy in ("mpi", "mpi_overlap", "mpi_shared")
+                and ceiling is not None
+                and workers > 1
+            ):
                 wanted = MPI_CEILING if strategy == "mpi" else None
                 yield Row(f"{_named(arm)} / independent", speedup(arm, ceiling), wanted)
         hand, torchs = _fastest(arms, HAND), _fastest(arms, PYTORCH)

@@ -3,6 +3,7 @@
     mpi            shares of one global batch, one Allreduce: strong scaling
     mpi_weak       as many images for each rank as the batch has on one: weak scaling
     mpi_overlap    the reduction while the backward pass goes on
+    mpi_shared     gradients in memory that the ranks share, added up by the optimizer's pass
     independent    the same shares without any communication: this machine's ceiling
 
 What share of a call MPI had, and an Allreduce's bus bandwidth beside a copy's, are kept as facts.
@@ -14,6 +15,7 @@ import pytest
 
 from bench.training.mpi_trainer import IndependentTrainer, MpiTrainer, OverlapTrainer
 from bench.training.problem import measure
+from bench.training.shared_trainer import SharedTrainer
 
 
 @pytest.mark.speedup(axis="ranks")
@@ -32,6 +34,12 @@ def test_mpi_weak(speedup, comm, problem, problem_of):
 @pytest.mark.speedup(axis="ranks")
 def test_mpi_overlap(speedup, comm, problem):
     with OverlapTrainer(problem.task, comm) as trainer:
+        measure(speedup, trainer, problem)
+
+
+@pytest.mark.speedup(axis="ranks")
+def test_mpi_shared(speedup, comm, problem):
+    with SharedTrainer(problem.task, comm) as trainer:
         measure(speedup, trainer, problem)
 
 
