@@ -21,6 +21,8 @@ from models.choice import (
 )
 from pytest_speedup.machine import usable_cpus
 
+CHECKPOINT_DIR = "checkpoints"
+
 OPTIONS = {
     "--model": (
         DEFAULT_MODEL,
@@ -81,9 +83,10 @@ OPTIONS = {
         "Train on so few images, equally many of each class. Default: all",
     ),
     "--checkpoint-dir": (
-        "checkpoints",
+        None,
         "DIR",
-        "Where training runs leave weights and metrics. Default: %(default)s",
+        "Where training runs leave weights, metrics and curves. Default: "
+        f"{CHECKPOINT_DIR}, where --epochs or --resume asks for such a run; else nothing is left",
     ),
 }
 """Option -> default, placeholder, help."""
@@ -103,7 +106,8 @@ class Suite:
     sweeps: Sweeps
     training: Settings
     data: DataChoice
-    checkpoint_dir: Path
+    checkpoint_dir: Path | None
+    """None where no training run was asked for, so that a check leaves nothing."""
     resume: bool
 
 
@@ -146,6 +150,10 @@ def read_suite(config: pytest.Config) -> Suite:
         given("--shapes"),
     )
     check_workers(sweeps, usable_cpus())
+    resume = config.getoption("--resume")
+    folder = given("--checkpoint-dir")
+    if folder is None and (resume or given("--epochs") is not None):
+        folder = CHECKPOINT_DIR
     return Suite(
         choice,
         sweeps,
@@ -159,8 +167,8 @@ def read_suite(config: pytest.Config) -> Suite:
         data=parse_data(
             given("--data-dir"), given("--subset"), download=config.getoption("--download")
         ),
-        checkpoint_dir=parse_folder("--checkpoint-dir", given("--checkpoint-dir")),
-        resume=config.getoption("--resume"),
+        checkpoint_dir=None if folder is None else parse_folder("--checkpoint-dir", folder),
+        resume=resume,
     )
 
 

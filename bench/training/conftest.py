@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bench.suite import suite_of
+from bench.training.progress import TRAINED
 from pytest_speedup.measuring import state_of
 
 if TYPE_CHECKING:
@@ -23,6 +24,9 @@ def pytest_itemcollected(item: pytest.Item) -> None:
     settings = suite_of(item.config).training
     title = f"training {network}, batch {settings.batch_size}, {settings.optimizer}"
     item.add_marker(pytest.mark.benchmark(group=title))
+    takes_world = "all_ranks" in getattr(item, "fixturenames", ())
+    if takes_world and item.config.pluginmanager.has_plugin("pytest_mpi"):
+        item.add_marker("mpi")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -75,3 +79,13 @@ def alone(problem: Problem) -> Callable[[int, int], Problem]:
             problem.task, [share_of(batch, rank, ranks) for batch in problem.batches]
         )
     )
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Tell of the runs to accuracy side by side, where there were any."""
+    done = terminalreporter.config.stash.get(TRAINED, {})
+    folder = suite_of(terminalreporter.config).checkpoint_dir
+    if done and folder is not None:
+        from bench.training.summary import summarise
+
+        summarise(done, folder, terminalreporter)
