@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,24 +16,28 @@ TRAINED = pytest.StashKey[dict[str, "Run"]]()
 
 
 class Progress:
-    """Writes through the terminal reporter's own stream, which capturing leaves alone."""
+    """Writes to the terminal in the middle of a test, for which capturing is put off."""
 
-    def __init__(self, reporter: pytest.TerminalReporter | None, epochs: int) -> None:
-        self._reporter = reporter if reporter is not None and reporter.verbosity >= 0 else None
+    def __init__(self, config: pytest.Config, epochs: int) -> None:
+        plugin = config.pluginmanager.get_plugin
+        self._reporter: pytest.TerminalReporter | None = plugin("terminalreporter")
+        capture = plugin("capturemanager")
+        self._uncaptured = nullcontext if capture is None else capture.global_and_fixture_disabled
         self._epochs = epochs
         self._start = time.monotonic()
         self._before: int | None = None
 
     def __call__(self, run: Run) -> None:
         """Tell of the last epoch; time left is what those of this session took, on average."""
-        if self._reporter is None:
+        if self._reporter is None or self._reporter.verbosity < 0:  # -q
             return
         if self._before is None:
             self._before = len(run.epochs) - 1
         done = len(run.epochs) - self._before
         left = (time.monotonic() - self._start) / done * (self._epochs - len(run.epochs))
-        self._reporter.ensure_newline()
-        self._reporter.write_line(line(run, self._epochs, left))
+        with self._uncaptured():
+            self._reporter.ensure_newline()
+            self._reporter.write_line(line(run, self._epochs, left), flush=True)
 
 
 def line(run: Run, epochs: int, left: float) -> str:

@@ -61,8 +61,7 @@ def trained(request: pytest.FixtureRequest, suite: Suite, dataset: Dataset) -> C
 
     What cannot be trained, or diverges, fails the test with one line.
     """
-    reporter = request.config.pluginmanager.get_plugin("terminalreporter")
-    show = Progress(reporter, suite.training.epochs)
+    show = Progress(request.config, suite.training.epochs)
     done = request.config.stash.setdefault(TRAINED, {})
 
     def tell(run: Run) -> None:
