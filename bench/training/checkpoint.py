@@ -13,7 +13,6 @@ from __future__ import annotations
 import io
 import json
 import os
-import zipfile
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -29,8 +28,6 @@ from models.errors import first_line, unreadable
 FORMAT = 1
 RECORD = "record"
 """The member with everything that is no array, as JSON."""
-BROKEN = (zipfile.BadZipFile, EOFError, KeyError, OSError, TypeError, ValueError)
-"""What reading raises where a file is cut off or its bytes have changed."""
 
 
 def path_of(folder: Path, strategy: str) -> Path:
@@ -90,7 +87,7 @@ def _read(path: Path, *, arrays: bool = True) -> tuple[Run, int, dict[str, Any]]
         raise InputError(f"{path}: {reason}; a checkpoint is wanted")
     try:
         # `zipfile` compares the checksum of each member that is read to its end.
-        with np.load(path, allow_pickle=False) as members:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as members:
             record: Mapping[str, Any] = json.loads(str(members[RECORD]))
             if record["format"] != FORMAT:
                 raise ValueError(f"its format is {record['format']}, not {FORMAT}")
@@ -100,7 +97,7 @@ def _read(path: Path, *, arrays: bool = True) -> tuple[Run, int, dict[str, Any]]
                 int(record["steps"]),
                 {name: members[name] for name in wanted},
             )
-    except BROKEN as error:
+    except Exception as error:  # whatever becomes of a zip file whose bytes have changed
         raise InputError(
             f"{path}: no whole checkpoint ({first_line(error)}); delete it, or train anew without "
             f"--resume"

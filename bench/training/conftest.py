@@ -31,8 +31,11 @@ def pytest_itemcollected(item: pytest.Item) -> None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out points of the hybrid's grid with more than two threads for each usable CPU."""
+    grid = [item for item in items if _threads_of(item)]
+    if not grid:  # and perhaps no arm at all: then nobody has looked at the machine
+        return
     most = 2 * state_of(config).usable_cpus
-    beyond = [item for item in items if _threads_of(item) > most]
+    beyond = [item for item in grid if _threads_of(item) > most]
     if beyond:
         items[:] = [item for item in items if item not in beyond]
         config.hook.pytest_deselected(items=beyond)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 NAME = "curves.png"
-PARTS = 10
+PARTS = 5
 """Of an epoch; the losses of each are drawn as their mean."""
 LABEL = 8.5
 
@@ -41,54 +41,66 @@ def draw(folder: Path, runs: Sequence[Run], goal: float, title: str) -> Path:
 
 
 def curves(runs: Sequence[Run], goal: float, title: str) -> Figure:
-    """Loss over epochs; loss and accuracy over seconds."""
-    machine = describe()
+    """Loss over epochs; below it loss and accuracy over seconds."""
+    from matplotlib.ticker import LogLocator
+
+    data, made_with = title.split(": ")
     frame = Frame(
-        title=f"training {title}",
-        subtitle="loss in training and accuracy on the test images, one run of each strategy",
-        source=f"{machine['cpu_model']}, {machine['usable_cpus']} usable CPUs",
+        title=f"training {data}",
+        subtitle=f"{made_with}; one run of each strategy",
+        source=_machine(),
         warning=None,
         notes=(
-            "Losses are means over tenths of an epoch, accuracies are taken at its end. Seconds "
-            "are of the steps alone; one run each, one after another: no speedups.",
+            "Above, losses are means over fifths of an epoch; below, over whole ones. Seconds are "
+            "of the steps alone; one run each, one after another: no speedups.",
         ),
     )
     right = 0.75 + max(text_width(run.strategy, LABEL) for run in runs)
-    figure, (by_epoch, by_second, right_ones) = sheet(frame, [2.2, 2.2, 2.2], 0.75, right, gap=0.62)
+    figure, (over_epochs, loss, accuracy) = sheet(frame, [2.4, 1.8, 2.4], 0.75, right, gap=0.55)
     for look, run in enumerate(runs):
-        epochs, losses = smoothed(run)
         pen = {
             "color": COLOURS[look % len(COLOURS)],
             "linestyle": DASHES[look // len(COLOURS) % len(DASHES)],
             "linewidth": 1.4,
         }
-        spent = np.cumsum([0, *(epoch.seconds for epoch in run.epochs)])
-        by_epoch.plot(epochs, losses, **pen)
-        by_second.plot(np.interp(epochs, range(len(spent)), spent), losses, **pen)
-        accuracies = [100 * epoch.accuracy for epoch in run.epochs]
-        right_ones.plot(spent[1:], accuracies, marker="o", markersize=3, **pen, label=run.strategy)
-    for ax in (by_epoch, by_second):
+        dots = {**pen, "marker": "o", "markersize": 3}
+        over_epochs.plot(*smoothed(run), **pen)
+        seconds = np.cumsum([epoch.seconds for epoch in run.epochs])
+        loss.plot(seconds, [epoch.loss for epoch in run.epochs], **dots)
+        percent = [100 * epoch.accuracy for epoch in run.epochs]
+        accuracy.plot(seconds, percent, **dots, label=run.strategy)
+    for ax in (over_epochs, loss):
         ax.set_yscale("log")
         ax.yaxis.set_major_formatter("{x:g}")
-        ax.set_ylabel("loss")
-    by_epoch.set_xlabel("epochs")
-    by_epoch.set_xlim(0, max(len(run.epochs) for run in runs))
-    for ax in (by_second, right_ones):
-        ax.set_xscale("log")
+        ax.set_ylabel("loss in training")
+    over_epochs.set_xlabel("epochs")
+    over_epochs.set_xlim(0, max(len(run.epochs) for run in runs))
+    for ax in (loss, accuracy):
+        ax.set_xscale("log", subs=[])
+        ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         ax.xaxis.set_major_formatter("{x:g}")
-        ax.set_xlabel("seconds of training")
-    right_ones.set_ylabel("test accuracy")
-    right_ones.yaxis.set_major_formatter("{x:g} %")
-    _mark_goal(right_ones, goal)
+    loss.tick_params(labelbottom=False)
+    accuracy.set_xlabel("seconds of training")
+    accuracy.set_ylabel("accuracy on test images")
+    accuracy.yaxis.set_major_formatter("{x:g} %")
+    _mark_goal(accuracy, goal)
+    edge = over_epochs.get_position()
     figure.legend(
-        loc="upper left", bbox_to_anchor=(1 - (right - 0.12) / 7.6, by_epoch.get_position().y1),
+        loc="upper left", bbox_to_anchor=(edge.x1 + 0.02, edge.y1),
         frameon=False, fontsize=LABEL, handlelength=1.8, borderaxespad=0,
     )  # fmt: skip
     return figure
 
 
+def _machine() -> str:
+    machine = describe()
+    cpu = str(machine["cpu_model"]).replace("(R)", "").replace("(TM)", "")
+    versions = ", ".join(f"{name} {machine['versions'][name]}" for name in ("numpy", "torch"))
+    return f"{cpu}, {machine['usable_cpus']} usable CPUs, {versions}"
+
+
 def smoothed(run: Run) -> tuple[NDArray, NDArray]:
-    """Epochs behind the middle of each tenth of an epoch, and the mean loss there."""
+    """Epochs behind the middle of each fifth of an epoch, and the mean loss there."""
     per_epoch = len(run.losses) / len(run.epochs)
     steps = np.arange(len(run.losses))
     part = (steps / per_epoch * PARTS).astype(int)

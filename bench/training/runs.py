@@ -23,8 +23,9 @@ import torch
 from bench.training.checkpoint import path_of, read, save
 from bench.training.networks import build, initial_weights
 from bench.training.run import Epoch, Recipe, Run, differences, digest_of, recipe_of
+from bench.training.settings import Settings
 from bench.training.strategies import STRATEGIES
-from bench.training.trainer import Arrays, Batch, State, Task, Trainer
+from bench.training.trainer import Arrays, Batch, DivergedError, State, Task, Trainer
 from models import InputError
 from models.datasets import Dataset
 
@@ -87,6 +88,7 @@ def train(
                 losses=(*run.losses, *losses),
             )
             state = trainer.state()
+            check_finite(state.weights, number + 1, settings)
             if plan.folder is not None:
                 on_first(comm, save, path_of(plan.folder, plan.strategy), run, state)
             if tell is not None:
@@ -176,6 +178,16 @@ def one_epoch(
         seconds += spent if comm is None else max(comm.allgather(spent))
         sizes += [len(batch.labels) for batch in chunk]
     return losses, Epoch(seconds, float(np.average(losses, weights=sizes)), sum(sizes), math.nan)
+
+
+def check_finite(weights: Arrays, epoch: int, settings: Settings) -> None:
+    """Raise DivergedError where the last step, whose loss nobody has seen yet, spoilt a weight."""
+    spoilt = [name for name, array in weights.items() if not np.isfinite(array).all()]
+    if spoilt:
+        raise DivergedError(
+            f"{', '.join(spoilt)} infinite or NaN after epoch {epoch}: training diverged with "
+            f"{settings.optimizer}, --lr {settings.lr:g}; try a smaller one"
+        )
 
 
 @torch.inference_mode()
