@@ -270,7 +270,8 @@ class Spoiling(TorchTrainer):
 
     def train(self, batches: Sequence[Batch]) -> list[float]:
         losses = super().train(batches)
-        self._network.fc2.bias.data[0] = np.nan
+        if len(batches) == 3:  # the epoch, and not the warm-up before it
+            self._network.fc2.bias.data[0] = np.nan
         return losses
 
 
