@@ -109,7 +109,7 @@ def table(runs: Sequence[Run], here: Collection[str]) -> list[str]:
     ]
     notes = list(HONEST)
     if any(run.strategy not in here for run in runs):
-        notes.append("* of an earlier session.")
+        notes.append("* of an earlier session, when the machine may have been more or less busy.")
     if any(run.resumed for run in runs):
         notes.append("+ went on from a checkpoint.")
     shown = lay_out(columns, [each.natural for each in columns])
