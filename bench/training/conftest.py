@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -13,6 +13,7 @@ from pytest_speedup.measuring import state_of
 
 if TYPE_CHECKING:
     from bench.training.problem import Problem
+    from bench.training.workers import Pool
     from models.datasets import Dataset
 
 
@@ -75,3 +76,12 @@ def alone(problem: Problem) -> Callable[[int, int], Problem]:
             problem.task, [share_of(batch, rank, ranks) for batch in problem.batches]
         )
     )
+
+
+@pytest.fixture(scope="session")
+def workers() -> Iterator[Pool]:
+    """Worker processes for all arms, started as they are needed."""
+    from bench.training.workers import Pool
+
+    with Pool() as pool:
+        yield pool

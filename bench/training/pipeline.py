@@ -24,34 +24,40 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from functools import partial
-from typing import Any
+from typing import NamedTuple
 
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.distributed.pipelining import PipelineStage, Schedule1F1B, ScheduleGPipe
 
 from bench.training.torch_trainer import load_torch, optimizer_of, state_of, weights_of
 from bench.training.trainer import Arrays, Batch, State, Task, finite
 from models import InputError
 
 STAGES = 2
-CUTS: Mapping[str, str] = {"cifar_cnn": "conv2"}
-"""Network -> the first layer of stage 1."""
+
+
+class Cut(NamedTuple):
+    """Where a network is cut."""
+
+    before: str
+    """The first layer of stage 1."""
+    between: tuple[int, ...]
+    """Shape of what it is given for an image."""
+
+
+CUTS: Mapping[str, Cut] = {"cifar_cnn": Cut("conv2", (32, 16, 16))}
 SCHEDULES = ("gpipe", "1f1b")
 IGNORED = -100
 """A label that `cross_entropy` counts as nothing, by default."""
 
 
 def stage_of(task: Task, network: nn.Module, rank: int) -> nn.Sequential:
-    """The layers of one of the two stages; raises InputError for a network that cannot be cut."""
-    if task.network not in CUTS:
-        raise InputError(
-            f"{task.network} is not cut into stages: batch norm would see micro-batches instead "
-            f"of the whole batch; allowed: {', '.join(CUTS)}"
-        )
+    """The layers of one of the two stages."""
     layers = dict(network.named_children())
-    cut = list(layers).index(CUTS[task.network])
+    cut = list(layers).index(CUTS[task.network].before)
     taken = list(layers.items())[cut:] if rank else list(layers.items())[:cut]
     stage = nn.Sequential()
     for name, layer in taken:
@@ -59,9 +65,31 @@ def stage_of(task: Task, network: nn.Module, rank: int) -> nn.Sequential:
     return stage
 
 
-def micro_batches_of(whole: int, micro_batches: int) -> int:
-    """Images of a micro-batch, the last ones perhaps filled up."""
-    return -(-whole // micro_batches)
+def check_schedule(task: Task, micro_batches: int, schedule: str | None, ranks: int) -> None:
+    """Raise InputError for what no two stages can do."""
+    if task.network not in CUTS:
+        raise InputError(
+            f"{task.network} is not cut into stages: its batch norm would see a micro-batch "
+            f"instead of the whole batch; allowed: {', '.join(CUTS)}"
+        )
+    if ranks != STAGES:
+        raise InputError(f"the network is cut into {STAGES} stages, got {ranks} ranks for them")
+    if schedule not in (None, *SCHEDULES):
+        raise InputError(f"schedule must be None or {' or '.join(SCHEDULES)}; got {schedule!r}")
+    if schedule is None and micro_batches != 1:
+        raise InputError(f"model parallel takes one micro-batch, got {micro_batches}")
+    if schedule == "1f1b" and micro_batches < STAGES:
+        raise InputError(f"1f1b takes turns from {STAGES} micro-batches on, got {micro_batches}")
+    if task.settings.batch_size < micro_batches:
+        raise InputError(
+            f"--batch-size {task.settings.batch_size}: too few images for {micro_batches} "
+            f"micro-batches; allowed: {micro_batches} or more"
+        )
+
+
+def mean_over(n: int, logits: Tensor, labels: Tensor) -> Tensor:
+    """These images' part of the mean loss over `n`."""
+    return F.cross_entropy(logits, labels, reduction="sum", ignore_index=IGNORED) / n
 
 
 class StageTrainer(AbstractContextManager["StageTrainer"]):
@@ -85,7 +113,7 @@ class StageTrainer(AbstractContextManager["StageTrainer"]):
     ) -> None:
         check_schedule(task, micro_batches, schedule, dist.get_world_size())
         self._rank = dist.get_rank()
-        self._settings = task.settings
+        self._settings, self._between = task.settings, CUTS[task.network].between
         self._device = torch.device(device, self._rank if device == "cuda" else None)
         self._network = stage_of(task, network, self._rank).to(self._device)
         self._optimizer = optimizer_of(self._network, task.settings)
@@ -118,29 +146,64 @@ class StageTrainer(AbstractContextManager["StageTrainer"]):
         self._steps += 1
         n = len(batch.labels)
         if n not in self._ways:  # buffers and schedule fit one size
-            way = self._one_batch if self._schedule is None else self._pipelined(n)
-            self._ways[n] = way
+            self._ways[n] = (self._pipelined if self._schedule else self._one_batch)(n)
         self._optimizer.zero_grad()
         loss = self._ways[n](batch)
         self._optimizer.step()
         return loss
 
-    def _one_batch(self, batch: Batch) -> float:
-        if self._rank == 0:
-            out = self._network(self._images(batch))
-            shape = torch.tensor(out.shape)
-            dist.send(shape, dst=1)
+    def _one_batch(self, n: int) -> Callable[[Batch], float]:
+        """Model parallel on batches of `n`."""
+
+        def first(batch: Batch) -> float:
+            out = self._network(self._images(batch, n))
             dist.send(out.detach(), dst=1)
-            gradient = torch.empty_like(out)
             dist.recv(gradient, src=1)
             out.backward(gradient)
             return 0.0
-        shape = torch.empty(4, dtype=torch.int64)
-        dist.recv(shape, src=0)
-        given = torch.empty(*shape.tolist(), dtype=self._dtype, requires_grad=True)
-        with torch.no_grad():
+
+        def last(batch: Batch) -> float:
+            given = torch.empty_like(gradient)
             dist.recv(given, src=0)
-        loss = mean_over(len(batch.labels), self._network(given), self._labels(batch))
-        loss.backward()
-        dist.send(given.grad, dst=0)
-        return loss.item()
+            loss = mean_over(n, self._network(given.requires_grad_()), self._labels(batch, n))
+            loss.backward()
+            dist.send(given.grad, dst=0)
+            return loss.item()
+
+        between = (n, *self._between)
+        gradient = torch.empty(between, dtype=self._dtype, device=self._device)
+        return last if self._rank else first
+
+    def _pipelined(self, n: int) -> Callable[[Batch], float]:
+        """A schedule for batches of `n`."""
+        stage = PipelineStage(self._network, self._rank, STAGES, self._device)
+        kind = ScheduleGPipe if self._schedule == "gpipe" else Schedule1F1B
+        schedule = kind(stage, self._micro_batches, partial(mean_over, n), scale_grads=False)
+        filled = -(-n // self._micro_batches) * self._micro_batches
+
+        def first(batch: Batch) -> float:
+            schedule.step(self._images(batch, filled))
+            return 0.0
+
+        def last(batch: Batch) -> float:
+            losses: list[Tensor] = []
+            schedule.step(target=self._labels(batch, filled), losses=losses)
+            return sum(loss.item() for loss in losses)
+
+        return last if self._rank else first
+
+    def _images(self, batch: Batch, filled: int) -> Tensor:
+        images = torch.from_numpy(batch.images).to(self._device, self._dtype)
+        return F.pad(images, (0, 0, 0, 0, 0, 0, 0, filled - len(images)))
+
+    def _labels(self, batch: Batch, filled: int) -> Tensor:
+        labels = torch.from_numpy(batch.labels).to(self._device)
+        return F.pad(labels, (0, filled - len(labels)), value=IGNORED)
+
+    def weights(self) -> Arrays:
+        """Of this stage; views where it is on the CPU."""
+        return weights_of(self._network)
+
+    def state(self) -> State:
+        """Copies of this stage's."""
+        return state_of(self._network, self._optimizer, self._steps)

@@ -11,6 +11,7 @@ import mmap
 import os
 import tempfile
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.reduction import recv_handle, send_handle
@@ -42,8 +43,11 @@ Forms = Mapping[str, tuple[str, tuple[int, ...]]]
 """Name -> dtype, shape."""
 
 
-class SharedArrays:
-    """Arrays by name, zero at first; `send` them, and the other process sees every change."""
+class SharedArrays(AbstractContextManager["SharedArrays"]):
+    """Arrays by name, zero at first; `send` them, and the other process sees every change.
+
+    They can be sent until the exit, and stay until nobody has a view of them.
+    """
 
     def __init__(self, forms: Forms) -> None:
         places, size = {}, 0
@@ -51,10 +55,13 @@ class SharedArrays:
             places[name] = Place(dtype, shape, size)
             size += -(-places[name].bytes // ALIGNMENT) * ALIGNMENT
         folder = IN_RAM if os.access(IN_RAM, os.W_OK) else None
-        self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - lives as long as this
+        self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - closed on exit
         self._file.truncate(max(size, 1))
         self._places = places
         self.arrays = _views(self._file.fileno(), places)
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
 
     def send(self, connection: Connection) -> None:
         """To the process at the pipe's other end, which has to call `receive`."""

@@ -123,7 +123,9 @@ class _Member:
 
     def take(self, batches: int) -> None:
         arrays = receive(self._pipe)
-        self._batches = [Batch(arrays[f"images/{i}"], arrays[f"labels/{i}"]) for i in range(batches)]
+        self._batches = [
+            Batch(arrays[f"images/{i}"], arrays[f"labels/{i}"]) for i in range(batches)
+        ]
 
     def train(self) -> list[float]:
         return self._trainer.train(self._counted())

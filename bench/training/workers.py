@@ -143,15 +143,15 @@ class Team(AbstractContextManager["Team"]):
     def __enter__(self) -> Team:
         self._members = self._pool.workers(self._size)
         self._store = host_store()
-        shared = SharedArrays(forms_of(self._task, self._dtype, self._size))
-        self._weights = dict(shared.arrays)
-        self._progress = self._weights.pop(PROGRESS)
         try:
-            for rank, member in enumerate(self._members):
-                role = Role(self._store.port, rank, self._size, self._timeout, self._device)
-                member.tell("join", role, self._make, self._task, self._dtype, self._options)
-                member.hand(shared)
-            self._hear("join")
+            with SharedArrays(forms_of(self._task, self._dtype, self._size)) as shared:
+                self._weights = dict(shared.arrays)
+                self._progress = self._weights.pop(PROGRESS)
+                for rank, member in enumerate(self._members):
+                    role = Role(self._store.port, rank, self._size, self._timeout, self._device)
+                    member.tell("join", role, self._make, self._task, self._dtype, self._options)
+                    member.hand(shared)
+                self._hear("join")
         except BaseException:
             self.__exit__()
             raise
@@ -177,13 +177,13 @@ class Team(AbstractContextManager["Team"]):
         return self._ask("train")[0]
 
     def _hand_over(self, batches: Sequence[Batch]) -> None:
-        shared = SharedArrays(_named(batches, lambda array: (array.dtype.name, array.shape)))
-        for name, array in _named(batches, lambda array: array).items():
-            shared.arrays[name][...] = array
-        for member in self._members:
-            member.tell("take", len(batches))
-            member.hand(shared)
-        self._hear("take")
+        with SharedArrays(_named(batches, lambda array: (array.dtype.name, array.shape))) as shared:
+            for name, array in _named(batches, lambda array: array).items():
+                shared.arrays[name][...] = array
+            for member in self._members:
+                member.tell("take", len(batches))
+                member.hand(shared)
+            self._hear("take")
         self._batches = tuple(batches)
 
     def weights(self) -> Arrays:
@@ -250,8 +250,7 @@ def forms_of(task: Task, dtype: torch.dtype, size: int) -> Forms:
 def _same(batches: Sequence[Batch], others: Sequence[Batch]) -> bool:
     """Whether they are the very same arrays."""
     return len(batches) == len(others) and all(
-        a.images is b.images and a.labels is b.labels
-        for a, b in zip(batches, others, strict=True)
+        a.images is b.images and a.labels is b.labels for a, b in zip(batches, others, strict=True)
     )
 
 
