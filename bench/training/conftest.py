@@ -68,8 +68,8 @@ def problem(request: pytest.FixtureRequest, problem_of: Callable[[int], Problem]
 @pytest.fixture(scope="session")
 def alone(problem: Problem) -> Callable[[int, int], Problem]:
     """A function of rank and ranks -> the problem of a rank that trains on its shares alone."""
-    from bench.training.mpi_trainer import share_of
     from bench.training.problem import problem_on
+    from bench.training.trainer import share_of
 
     return cache(
         lambda rank, ranks: problem_on(

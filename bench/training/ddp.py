@@ -25,18 +25,12 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
 from bench.training.torch_trainer import load_torch, optimizer_of, state_of, weights_of
-from bench.training.trainer import Arrays, Batch, State, Task, finite
+from bench.training.trainer import Arrays, Batch, State, Task, finite, share_of
 from models import InputError
 
 REPEATS = 3
 """Of a step, for the facts, after as many that warm up."""
 T = TypeVar("T")
-
-
-def share(n: int, rank: int, size: int) -> slice:
-    """The images of one rank: n / size of them, the first n % size ranks one more."""
-    begin = rank * (n // size) + min(rank, n % size)
-    return slice(begin, begin + n // size + (rank < n % size))
 
 
 def check_ranks(task: Task, size: int) -> None:
@@ -120,9 +114,8 @@ class DdpTrainer(AbstractContextManager["DdpTrainer"]):
                 f"a batch of {n} images leaves some of {self._size} ranks without one, which batch "
                 f"norm cannot normalise; choose a --batch-size that leaves a larger rest"
             )
-        mine = share(n, self._rank, self._size)
-        images = torch.from_numpy(batch.images[mine]).to(self._device, self._dtype)
-        return images, torch.from_numpy(batch.labels[mine]).to(self._device)
+        images, labels = map(torch.from_numpy, share_of(batch, self._rank, self._size))
+        return images.to(self._device, self._dtype), labels.to(self._device)
 
     def _loss(self, network: nn.Module, images: Tensor, labels: Tensor, whole: int) -> Tensor:
         return F.cross_entropy(network(images), labels, reduction="sum") * (self._size / whole)
