@@ -11,6 +11,7 @@ import multiprocessing
 import os
 import signal
 import threading
+import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
@@ -51,6 +52,16 @@ class Role:
     device: str
 
 
+@dataclass(frozen=True)
+class Raised:
+    """What a worker could not go on from."""
+
+    text: str
+    """The traceback."""
+    after: float
+    """Seconds of the step, or of a command without steps."""
+
+
 def serve(pipe: Connection, threads: int) -> None:
     """Until the parent closes the pipe, or ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -63,12 +74,14 @@ def serve(pipe: Connection, threads: int) -> None:
             command, words = pipe.recv()
         except EOFError:
             return
+        member.since = time.monotonic()
         try:
             answer = "done", getattr(member, command)(*words)
         except TOLD as error:
             answer = "done", error
         except Exception:
-            answer = "raised", traceback.format_exc()
+            waited = time.monotonic() - member.since
+            answer = "raised", Raised(traceback.format_exc(), waited)
         pipe.send(answer)
 
 
@@ -85,6 +98,8 @@ class _Member:
 
     def __init__(self, pipe: Connection) -> None:
         self._pipe = pipe
+        self.since = 0.0
+        """When the command, or its latest step, began."""
         self._joined = ExitStack()
         self._trainer: Trainer | None = None
 
@@ -133,6 +148,7 @@ class _Member:
     def _counted(self) -> Iterator[Batch]:
         for batch in self._batches:
             self._progress[self._rank] += 1
+            self.since = time.monotonic()
             yield batch
 
     def publish(self) -> None:

@@ -26,7 +26,7 @@ from bench.training.networks import build
 from bench.training.process_group import TIMEOUT, host_store
 from bench.training.shared_arrays import Forms, SharedArrays
 from bench.training.trainer import Arrays, Batch, State, Task
-from bench.training.worker import PROGRESS, TOLD, Make, Role, serve
+from bench.training.worker import PROGRESS, TOLD, Make, Raised, Role, serve
 
 START_SECONDS = 300.0
 GRACE = 0.5
@@ -103,12 +103,10 @@ class _Worker:
         with suppress(OSError):
             shared.send(self.pipe)
 
-    def how_it_ended(self) -> str | None:
-        """None while it runs."""
-        self.process.join(0)
-        code = self.process.exitcode
-        if code is None:
-            return None
+    def how_it_ended(self) -> str:
+        """Of one that is dead, or just about to be."""
+        self.process.join()
+        code = self.process.exitcode or 0
         return f"was killed by {signal.Signals(-code).name}" if code < 0 else f"exited with {code}"
 
 
@@ -279,10 +277,9 @@ def answers(
             try:
                 kind, heard[rank] = pipe.recv()
             except (EOFError, OSError):
-                kind, heard[rank] = "raised", ""
+                kind, heard[rank] = "raised", Raised("", 0.0)
             if kind == "raised":
-                late = time.monotonic() - since >= timeout / 2
-                raise WorkerError(_verdict(members, heard, rank, command, late=late))
+                raise WorkerError(_verdict(members, heard, rank, command, timeout))
         now = None if progress is None else progress.tolist()
         if now != seen:
             seen, since = now, time.monotonic()
@@ -292,20 +289,20 @@ def answers(
 
 
 def _verdict(
-    members: Sequence[_Worker], heard: dict[int, Any], rank: int, command: str, *, late: bool
+    members: Sequence[_Worker], heard: Mapping[int, Any], rank: int, command: str, timeout: float
 ) -> str:
     """Who is at fault, where `rank` was the first to fail.
 
     A rank that loses another one fails too: so the dead come first. One that only waits for another
     fails after half the timeout: then those are named that are still silent.
     """
-    wait([member.process.sentinel for member in members], GRACE)
+    dead = wait([member.process.sentinel for member in members], GRACE)
     for each, member in enumerate(members):
-        if how := member.how_it_ended():
-            return f"{_name(each, members)} {how} in the middle of {command!r}"
-    text = f"{_name(rank, members)} failed in {command!r}:\n{heard[rank]}"
+        if member.process.sentinel in dead:
+            return f"{_name(each, members)} {member.how_it_ended()} in the middle of {command!r}"
+    text = f"{_name(rank, members)} failed in {command!r}:\n{heard[rank].text}"
     silent = [each for each in range(len(members)) if each not in heard]
-    if late and silent:
+    if silent and heard[rank].after >= timeout / 2:
         return f"{_names(silent, members)} did not go on in {command!r}; meanwhile {text}"
     return text
 
