@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -14,6 +14,7 @@ from pytest_speedup.measuring import state_of
 
 if TYPE_CHECKING:
     from bench.training.problem import Problem
+    from bench.training.workers import Pool
     from models.datasets import Dataset
 
 
@@ -74,14 +75,23 @@ def problem(request: pytest.FixtureRequest, problem_of: Callable[[int], Problem]
 @pytest.fixture(scope="session")
 def alone(problem: Problem) -> Callable[[int, int], Problem]:
     """A function of rank and ranks -> the problem of a rank that trains on its shares alone."""
-    from bench.training.mpi_trainer import share_of
     from bench.training.problem import problem_on
+    from bench.training.trainer import share_of
 
     return cache(
         lambda rank, ranks: problem_on(
             problem.task, [share_of(batch, rank, ranks) for batch in problem.batches]
         )
     )
+
+
+@pytest.fixture(scope="session")
+def workers() -> Iterator[Pool]:
+    """Worker processes for all arms, started as they are needed."""
+    from bench.training.workers import Pool
+
+    with Pool() as pool:
+        yield pool
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.training.numpy_trainer import NumpyTrainer
-from bench.training.trainer import Batch, Task
+from bench.training.trainer import Batch, Task, share_of
 from models import InputError
 
 if TYPE_CHECKING:
@@ -32,13 +32,6 @@ if TYPE_CHECKING:
 
 PROBES = 30
 """Of the Allreduce alone, and of the copy; their medians count."""
-
-
-def share_of(batch: Batch, rank: int, ranks: int) -> Batch:
-    """A rank's part of a batch: consecutive images, one more or less than another rank's."""
-    images = len(batch.labels)
-    mine = slice(images * rank // ranks, images * (rank + 1) // ranks)
-    return Batch(batch.images[mine], batch.labels[mine])
 
 
 class MpiTrainer(NumpyTrainer):

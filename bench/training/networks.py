@@ -10,7 +10,6 @@ from torch import nn
 
 from bench.training.trainer import Arrays
 from models.cifar_cnn import cifar_cnn
-from models.initialisation import he_normal
 
 NETWORKS: Mapping[str, Callable[[int], nn.Module]] = {
     "cifar_cnn": lambda classes: cifar_cnn(classes),
@@ -28,6 +27,9 @@ def build(name: str, classes: int) -> nn.Module:
 
 def initial_weights(name: str, classes: int) -> Arrays:
     """A `state_dict()`, the same for every strategy; batch norms begin as identities."""
+    # Here, because it brings Numba: a worker process gets its weights from elsewhere.
+    from models.initialisation import he_normal
+
     network = build(name, classes)
     state: dict[str, Any] = {key: value.numpy() for key, value in network.state_dict().items()}
     drawn = {

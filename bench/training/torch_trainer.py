@@ -86,15 +86,15 @@ class TorchTrainer(AbstractContextManager["TorchTrainer"]):
 
 
 def weights_of(network: nn.Module) -> Arrays:
-    """The state dict's tensors as arrays that share their memory."""
-    return {name: tensor.numpy() for name, tensor in network.state_dict().items()}
+    """The state dict's tensors as arrays, which share their memory where that is a CPU's."""
+    return {name: tensor.cpu().numpy() for name, tensor in network.state_dict().items()}
 
 
 def state_of(network: nn.Module, optimizer: torch.optim.Optimizer, steps: int) -> State:
     """A copy of both; buffers that torch has not made yet are left out."""
     names = {parameter: name for name, parameter in network.named_parameters()}
     buffers = {
-        f"{kind}/{names[parameter]}": value.numpy()
+        f"{kind}/{names[parameter]}": value.cpu().numpy()
         for parameter, kept in optimizer.state.items()
         for kind, value in kept.items()
         if kind != "step" and isinstance(value, Tensor)

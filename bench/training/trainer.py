@@ -32,6 +32,13 @@ class Batch(NamedTuple):
     labels: NDArray
 
 
+def share_of(batch: Batch, rank: int, ranks: int) -> Batch:
+    """A rank's part of a batch: consecutive images, one more or less than another rank's."""
+    images = len(batch.labels)
+    mine = slice(images * rank // ranks, images * (rank + 1) // ranks)
+    return Batch(batch.images[mine], batch.labels[mine])
+
+
 @dataclass(frozen=True)
 class State:
     """All that training goes on from."""

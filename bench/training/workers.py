@@ -1,0 +1,322 @@
+"""Worker processes that train together, started once a session and told what to do through pipes.
+
+A spawned worker imports torch for seconds. So a pool keeps its workers, and an arm makes a team of
+the first few: they join a process group, train, and leave it; the others sleep. Weights and batches
+lie in memory that all see, and the parent reads the weights where they are trained. Batches are
+handed over when they are new, and then only named.
+
+A worker that raises, dies or does not go on ends the whole pool, with an error that says which one
+and why; the next team starts another. What a worker does is in `worker`.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import signal
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, suppress
+from multiprocessing.connection import wait
+from typing import Any, TypeVar
+
+import torch
+from numpy.typing import NDArray
+
+from bench.training.networks import build
+from bench.training.process_group import TIMEOUT, host_store
+from bench.training.shared_arrays import Forms, SharedArrays
+from bench.training.trainer import Arrays, Batch, State, Task
+from bench.training.worker import PROGRESS, TOLD, Make, Raised, Role, serve
+
+START_SECONDS = 300.0
+GRACE = 0.5
+"""Seconds in which a worker's death is seen, after another told of the connection it lost."""
+T = TypeVar("T")
+
+
+class WorkerError(RuntimeError):
+    """A worker raised, died or did not go on; the pool has ended."""
+
+
+class Pool(AbstractContextManager["Pool"]):
+    """Workers with `threads` intra-op threads each, started as teams need them."""
+
+    def __init__(self, threads: int = 1) -> None:
+        self._threads = threads
+        self._workers: list[_Worker] = []
+
+    def __exit__(self, *_: object) -> None:
+        self.end()
+
+    @property
+    def pids(self) -> list[int]:
+        """Of all workers."""
+        return [worker.process.pid or 0 for worker in self._workers]
+
+    def workers(self, size: int) -> list[_Worker]:
+        """The first `size`, started where they are not there yet."""
+        new = [_Worker(self._threads) for _ in range(size - len(self._workers))]
+        self._workers += new
+        try:
+            for worker, threads in zip(new, answers(new, START_SECONDS, "start"), strict=True):
+                worker.threads = threads
+        except BaseException:
+            self.end()
+            raise
+        return self._workers[:size]
+
+    def end(self) -> None:
+        """Kill all workers: idle ones have nothing to lose, and others may hang."""
+        for worker in self._workers:
+            worker.process.kill()
+        for worker in self._workers:
+            worker.process.join()
+            worker.process.close()
+            worker.pipe.close()
+        self._workers = []
+
+    def team(
+        self, size: int, make: Make, task: Task, *, timeout: float = TIMEOUT, **options: Any
+    ) -> Team:
+        """`size` workers that train by `make(task, network, **options)`; see `Team`."""
+        return Team(self, size, make, task, timeout=timeout, **options)
+
+
+class _Worker:
+    """The parent's end of one."""
+
+    def __init__(self, threads: int) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.pipe, theirs = context.Pipe()
+        self.process = context.Process(target=serve, args=(theirs, threads), daemon=True)
+        self.process.start()
+        theirs.close()  # so that the pipe ends with the worker
+        self.threads: Mapping[str, int] = {}
+
+    def tell(self, command: str, *words: Any) -> None:
+        """A worker that is dead will be found when it is to answer."""
+        with suppress(OSError):
+            self.pipe.send((command, words))
+
+    def hand(self, shared: SharedArrays) -> None:
+        """What the command before this one is about."""
+        with suppress(OSError):
+            shared.send(self.pipe)
+
+    def how_it_ended(self) -> str:
+        """Of one that is dead, or just about to be."""
+        self.process.join()
+        code = self.process.exitcode or 0
+        return f"was killed by {signal.Signals(-code).name}" if code < 0 else f"exited with {code}"
+
+
+class Team(AbstractContextManager["Team"]):
+    """A Trainer whose steps are made by `size` workers together.
+
+    timeout: seconds without a step after which a call ends.
+    dtype: of the weights; torch.float32 or torch.float64.
+    device: "cpu", over gloo, or "cuda", a GPU for each over nccl.
+
+    Raises WorkerError for what goes wrong in a worker, DivergedError and InputError as they are.
+    """
+
+    def __init__(
+        self,
+        pool: Pool,
+        size: int,
+        make: Make,
+        task: Task,
+        *,
+        timeout: float = TIMEOUT,
+        dtype: torch.dtype = torch.float32,
+        device: str = "cpu",
+        **options: Any,
+    ) -> None:
+        self._pool, self._size, self._timeout = pool, size, timeout
+        self._make, self._task, self._dtype, self._device = make, task, dtype, device
+        self._options = options
+        self._batches: tuple[Batch, ...] = ()
+        self._busy = True
+
+    def __enter__(self) -> Team:
+        self._members = self._pool.workers(self._size)
+        self._store = host_store()
+        try:
+            with SharedArrays(forms_of(self._task, self._dtype, self._size)) as shared:
+                self._weights = dict(shared.arrays)
+                self._progress = self._weights.pop(PROGRESS)
+                for rank, member in enumerate(self._members):
+                    role = Role(self._store.port, rank, self._size, self._timeout, self._device)
+                    member.tell("join", role, self._make, self._task, self._dtype, self._options)
+                    member.hand(shared)
+                self._hear("join")
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._busy:  # left in the middle of a step, or after a fault
+            self._pool.end()
+        else:
+            self._ask("leave")
+        del self._store
+
+    def load(self, state: State) -> None:
+        """Copy weights and buffers."""
+        for name, array in self._weights.items():
+            array[...] = state.weights[name]
+        self._ask("load", state.buffers, state.steps)
+
+    def train(self, batches: Sequence[Batch]) -> list[float]:
+        """A step for each batch; a batch that was trained on before must not have changed since."""
+        if not _same(batches, self._batches):
+            self._hand_over(batches)
+        return self._ask("train")[0]
+
+    def _hand_over(self, batches: Sequence[Batch]) -> None:
+        with SharedArrays(_named(batches, lambda array: (array.dtype.name, array.shape))) as shared:
+            for name, array in _named(batches, lambda array: array).items():
+                shared.arrays[name][...] = array
+            for member in self._members:
+                member.tell("take", len(batches))
+                member.hand(shared)
+            self._hear("take")
+        self._batches = tuple(batches)
+
+    def weights(self) -> Arrays:
+        """The memory in which rank 0, or every stage, trains them; copied there from a GPU."""
+        if self._device != "cpu":
+            self._ask("publish")
+        return self._weights
+
+    def states(self) -> list[State]:
+        """Copies of what each rank has: all of it, or its part."""
+        return self._ask("state")
+
+    def state(self) -> State:
+        """Copies; where ranks have the same thing, rank 0's."""
+        states = self.states()
+        merged: list[dict[str, NDArray]] = [{}, {}]
+        for state in reversed(states):
+            for into, arrays in zip(merged, (state.weights, state.buffers), strict=True):
+                into.update(arrays)
+        return State(*merged, states[0].steps)
+
+    @property
+    def facts(self) -> Mapping[str, float | int | str]:
+        """What the trainers found out beside the time, as rank 0 tells it."""
+        return self._ask("facts")[0]
+
+    def threads(self) -> Mapping[str, int]:
+        """The largest count of each thread pool, as the workers read it."""
+        counts = [member.threads for member in self._members]
+        return {name: max(count.get(name, 0) for count in counts) for name in counts[0]}
+
+    def _ask(self, command: str, *words: Any) -> list[Any]:
+        self._busy = True
+        for member in self._members:
+            member.tell(command, *words)
+        return self._hear(command)
+
+    def _hear(self, command: str) -> list[Any]:
+        """Of all ranks; only then others than this command may be told."""
+        self._busy = True
+        try:
+            heard = answers(self._members, self._timeout, command, self._progress)
+        except WorkerError:
+            self._pool.end()
+            raise
+        self._busy = False
+        for answer in heard:
+            if isinstance(answer, TOLD):
+                raise answer
+        return heard
+
+
+def forms_of(task: Task, dtype: torch.dtype, size: int) -> Forms:
+    """What a team shares: the weights, and a count of steps for each rank."""
+    with torch.device("meta"):  # its weights are of no interest, and would take time
+        network = build(task.network, task.classes).to(dtype)
+    forms = {
+        name: (str(tensor.dtype).removeprefix("torch."), tuple(tensor.shape))
+        for name, tensor in network.state_dict().items()
+    }
+    return {**forms, PROGRESS: ("int64", (size,))}
+
+
+def _same(batches: Sequence[Batch], others: Sequence[Batch]) -> bool:
+    """Whether they are the very same arrays."""
+    return len(batches) == len(others) and all(
+        a.images is b.images and a.labels is b.labels for a, b in zip(batches, others, strict=True)
+    )
+
+
+def _named(batches: Sequence[Batch], of: Callable[[NDArray], T]) -> dict[str, T]:
+    return {
+        f"{field}/{i}": of(array)
+        for i, batch in enumerate(batches)
+        for field, array in batch._asdict().items()
+    }
+
+
+def answers(
+    members: Sequence[_Worker], timeout: float, command: str, progress: NDArray | None = None
+) -> list[Any]:
+    """What each member says; raises WorkerError for the first fault.
+
+    timeout: seconds without an answer and without a change of `progress`.
+    """
+    ranks = {member.pipe: rank for rank, member in enumerate(members)}
+    heard: dict[int, Any] = {}
+    seen, since = None, time.monotonic()
+    while len(heard) < len(members):
+        waiting = [pipe for pipe, rank in ranks.items() if rank not in heard]
+        for pipe in wait(waiting, min(1.0, timeout / 4)):
+            rank = ranks[pipe]
+            try:
+                kind, heard[rank] = pipe.recv()
+            except (EOFError, OSError):
+                kind, heard[rank] = "raised", Raised("", 0.0)
+            if kind == "raised":
+                raise WorkerError(_verdict(members, heard, rank, command, timeout))
+        now = None if progress is None else progress.tolist()
+        if now != seen:
+            seen, since = now, time.monotonic()
+        elif time.monotonic() - since > timeout and len(heard) < len(members):
+            raise WorkerError(_silence(members, heard, command, timeout))
+    return [heard[rank] for rank in range(len(members))]
+
+
+def _verdict(
+    members: Sequence[_Worker], heard: Mapping[int, Any], rank: int, command: str, timeout: float
+) -> str:
+    """Who is at fault, where `rank` was the first to fail.
+
+    A rank that loses another one fails too: so the dead come first. One that only waits for another
+    fails after half the timeout: then those are named that are still silent.
+    """
+    dead = wait([member.process.sentinel for member in members], GRACE)
+    for each, member in enumerate(members):
+        if member.process.sentinel in dead:
+            return f"{_name(each, members)} {member.how_it_ended()} in the middle of {command!r}"
+    text = f"{_name(rank, members)} failed in {command!r}:\n{heard[rank].text}"
+    silent = [each for each in range(len(members)) if each not in heard]
+    if silent and heard[rank].after >= timeout / 2:
+        return f"{_names(silent, members)} did not go on in {command!r}; meanwhile {text}"
+    return text
+
+
+def _silence(
+    members: Sequence[_Worker], heard: Mapping[int, Any], command: str, timeout: float
+) -> str:
+    silent = [rank for rank in range(len(members)) if rank not in heard]
+    return f"{_names(silent, members)} did not go on in {command!r} for {timeout:g} s"
+
+
+def _names(ranks: Sequence[int], members: Sequence[_Worker]) -> str:
+    return ", ".join(_name(rank, members) for rank in ranks)
+
+
+def _name(rank: int, members: Sequence[_Worker]) -> str:
+    return f"rank {rank} of {len(members)} (process {members[rank].process.pid})"
