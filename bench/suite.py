@@ -82,6 +82,11 @@ OPTIONS = {
         "N",
         "Train on so few images, equally many of each class. Default: all",
     ),
+    "--dask-scheduler": (
+        None,
+        "ADDRESS",
+        "Of a running cluster, for bench/loading. Default: a cluster on this machine",
+    ),
     "--checkpoint-dir": (
         None,
         "DIR",
@@ -106,6 +111,8 @@ class Suite:
     sweeps: Sweeps
     training: Settings
     data: DataChoice
+    dask_scheduler: str | None
+    """Where a cluster's scheduler listens; None for a cluster on this machine."""
     checkpoint_dir: Path | None
     """None where no training run was asked for, so that a check leaves nothing."""
     resume: bool
@@ -167,6 +174,7 @@ def read_suite(config: pytest.Config) -> Suite:
         data=parse_data(
             given("--data-dir"), given("--subset"), download=config.getoption("--download")
         ),
+        dask_scheduler=given("--dask-scheduler"),
         checkpoint_dir=None if folder is None else parse_folder("--checkpoint-dir", folder),
         resume=resume,
     )

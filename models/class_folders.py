@@ -72,12 +72,17 @@ def read_class_folders(folder: Path, subset: int | None = None) -> ClassFolders:
     return ClassFolders(folder.name, files, labels, tuple(each.name for each in classes))
 
 
-def load_image(file: Path, size: int) -> np.ndarray:
+def load_image(file: Path, size: int, out: np.ndarray | None = None) -> np.ndarray:
     """One file, decoded, turned upright, resized, its centre cropped, normalised.
 
-    Returns float32 [3, size, size], contiguous. Raises InputError, naming a file that is no image
-    or broken.
+    Returns float32 [3, size, size], contiguous; in `out` where it is given. Raises InputError,
+    naming a file that is no image or broken.
     """
+    return normalise(load_pixels(file, size), out)
+
+
+def load_pixels(file: Path, size: int) -> np.ndarray:
+    """All but the last step: uint8 [size, size, 3], a quarter of the bytes."""
     shorter = round(size * RESIZED)
     photograph = read_photograph(file, at_least=shorter)
     longer = shorter * max(photograph.size) // min(photograph.size)
@@ -85,9 +90,14 @@ def load_image(file: Path, size: int) -> np.ndarray:
     width, height = (shorter, longer) if upright else (longer, shorter)
     left, top = (width - size) // 2, (height - size) // 2
     image = photograph.resize((width, height), Image.Resampling.BILINEAR)
-    pixels = np.asarray(image.crop((left, top, left + size, top + size)))
-    loaded = np.empty((3, size, size), np.float32)
-    np.multiply(pixels.transpose(2, 0, 1), (1 / 255 / STD)[:, None, None], out=loaded)
+    return np.asarray(image.crop((left, top, left + size, top + size)))
+
+
+def normalise(pixels: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+    """uint8 [size, size, 3] -> float32 [3, size, size], each channel by ImageNet's mean and std."""
+    planes = pixels.transpose(2, 0, 1)
+    loaded = np.empty(planes.shape, np.float32) if out is None else out
+    np.multiply(planes, (1 / 255 / STD)[:, None, None], out=loaded)
     loaded -= (MEAN / STD)[:, None, None]
     return loaded
 

@@ -1,0 +1,91 @@
+"""Every image is a task of a ThreadPoolExecutor, which writes it into its batch.
+
+Pillow leaves Python's global lock while it decodes and resizes, and NumPy while it normalises; what
+holds it is opening files and the steps between. A few batches are loaded ahead of the one that is
+asked for, so that memory is bounded and the workers do not wait for whoever takes the batches.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager
+from threading import Barrier
+
+import pytest
+import torch
+
+from bench.loading.epoch import Batch, Epoch, labels_of, most
+from bench.loading.photos import Photos
+from models.class_folders import load_image
+from pytest_speedup.machine import pool_threads
+
+START_SECONDS = 60
+AHEAD = 3
+"""Batches that are being loaded while one is used."""
+
+
+class ThreadPool(AbstractContextManager["ThreadPool"]):
+    """Loads with `threads` workers, all of them started on entry."""
+
+    def __init__(self, photos: Photos, threads: int) -> None:
+        self._photos = photos
+        self._workers = threads
+        self._default = torch.get_num_threads()
+        self._counts: list[dict[str, int]] = []
+
+    def __enter__(self) -> ThreadPool:
+        self._pool = ThreadPoolExecutor(
+            self._workers, initializer=torch.set_num_threads, initargs=(1,)
+        )
+        everyone = Barrier(self._workers)
+
+        def read_back(_: int) -> dict[str, int]:
+            everyone.wait(START_SECONDS)  # so that each worker takes one of these tasks
+            return pool_threads()
+
+        self._counts = list(self._pool.map(read_back, range(self._workers)))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.shutdown(cancel_futures=True)
+        # The workers' calls also changed what threads that start later get.
+        torch.set_num_threads(self._default)
+
+    def __call__(self) -> Iterator[Batch]:
+        """An epoch's batches, in order."""
+        waiting: deque[tuple[Batch, list[Future[object]]]] = deque()
+        for batch in self._photos.batches():
+            waiting.append(self._begin(batch))
+            if len(waiting) > AHEAD:
+                yield _whole(*waiting.popleft())
+        while waiting:
+            yield _whole(*waiting.popleft())
+
+    def _begin(self, batch: slice) -> tuple[Batch, list[Future[object]]]:
+        photos = self._photos
+        labels = labels_of(photos, batch)
+        images = torch.empty(len(labels), *photos.shape[1:])
+        tasks = [
+            self._pool.submit(load_image, file, photos.size, into)
+            for file, into in zip(photos.files[batch], images.numpy(), strict=True)
+        ]
+        return (images, labels), tasks
+
+    def threads(self) -> Mapping[str, int]:
+        """As the workers themselves read it."""
+        return most(self._counts)
+
+
+def _whole(batch: Batch, tasks: list[Future[object]]) -> Batch:
+    for task in tasks:
+        task.result()
+    return batch
+
+
+@pytest.mark.speedup(axis="threads")
+def test_thread_pool(speedup, photos, epoch, file_cache, threads):
+    with ThreadPool(photos, threads) as load:
+        timed = Epoch(load, load.threads)
+        speedup(timed, expected=epoch, work=len(photos), setup=file_cache, cpus=threads)
