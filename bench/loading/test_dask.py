@@ -41,6 +41,15 @@ LOOK_SECONDS = 1.0
 HUNG_SECONDS = 120
 """Without a batch."""
 START_SECONDS = 60
+QUIET = {
+    "distributed.admin.system-monitor.interval": "5s",
+    "distributed.admin.tick.interval": "1s",
+    "distributed.scheduler.work-stealing-interval": "1s",
+    "distributed.worker.memory.monitor-interval": "1s",
+    "distributed.worker.profile.enabled": False,
+}
+"""Of a cluster on this machine, that would otherwise wake up fifty times a second to watch itself,
+and take a tenth of a CPU from whatever else is being measured."""
 
 
 def normalised(batch: Arrays) -> Batch:
@@ -141,9 +150,11 @@ class Distributed:
 @contextmanager
 def local_cluster(processes: int) -> Iterator[Client]:
     """A cluster on this machine, of workers with one thread; any free ports, and no dashboard."""
+    import dask
     from distributed import Client, LocalCluster
 
     with (
+        dask.config.set(QUIET),
         TemporaryDirectory(prefix="dask-") as folder,
         LocalCluster(
             n_workers=processes,
