@@ -11,14 +11,17 @@ float32 through a pipe takes as long as loading the image. So the calling proces
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import cache, partial
 from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from threading import Timer
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -74,31 +77,64 @@ def by_threads(photos: Photos, pool: ThreadPoolExecutor) -> Iterator[Batch]:
     yield from map(tensors, dask.compute(*tasks, scheduler="threads", pool=pool))
 
 
-def by_processes(photos: Photos, pool: ProcessPoolExecutor) -> Iterator[Batch]:
-    """An epoch by Dask's scheduler of processes; RuntimeError where one of them dies."""
-    import dask
+class Processes(AbstractContextManager["Processes"]):
+    """Loads by Dask's scheduler of processes, all started on entry.
 
-    tasks = [dask.delayed(load_bytes)(*arguments(photos, b)) for b in photos.batches()]
-    try:
-        # A chunk are the tasks that a process is handed at a time: by default more than there are.
-        batches = dask.compute(*tasks, scheduler="processes", pool=pool, chunksize=1)
-    except InputError as error:
-        raise plain(error) from None
-    except BrokenProcessPool as error:
-        raise RuntimeError(
-            "a worker process of Dask died: killed, or out of memory; its own message, if it had "
-            "one, is above"
-        ) from error
-    yield from map(normalised, batches)
+    Raises InputError for a broken file, RuntimeError where a worker dies or hangs.
+    """
 
+    def __init__(self, photos: Photos, processes: int) -> None:
+        self._photos = photos
+        self._number = processes
 
-@contextmanager
-def processes_for_dask(processes: int) -> Iterator[tuple[ProcessPoolExecutor, Mapping[str, int]]]:
-    """So many processes, all of them started, and the threads that they read."""
-    context = get_context("spawn")
-    everyone = context.Barrier(processes)
-    with ProcessPoolExecutor(processes, context, worker.begin, (everyone,)) as pool:
-        yield pool, most([counts for _, counts in pool.map(worker.meet, range(processes))])
+    def __enter__(self) -> Processes:
+        context = get_context("spawn")
+        everyone = context.Barrier(self._number)
+        self._pool = ProcessPoolExecutor(self._number, context, worker.begin, (everyone,))
+        try:
+            told = list(self._pool.map(worker.meet, range(self._number)))
+        except BaseException:
+            self._pool.shutdown(cancel_futures=True)
+            raise
+        self._pids = [pid for pid, _ in told]
+        self._counts = [counts for _, counts in told]
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.shutdown(cancel_futures=True)
+
+    def __call__(self) -> Iterator[Batch]:
+        """An epoch's batches, all at once in the end."""
+        import dask
+
+        tasks = [
+            dask.delayed(load_bytes)(*arguments(self._photos, batch))
+            for batch in self._photos.batches()
+        ]
+        hung = Timer(HUNG_SECONDS, self._kill)  # Dask itself waits for ever
+        hung.start()
+        try:
+            # A chunk are the tasks handed over at a time: by default more than there are.
+            batches = dask.compute(*tasks, scheduler="processes", pool=self._pool, chunksize=1)
+        except InputError as error:
+            raise plain(error) from None
+        except BrokenProcessPool as error:
+            pids = ", ".join(map(str, self._pids))
+            raise RuntimeError(
+                f"a worker process of Dask's ({pids}) was killed or died, or gave nothing for "
+                f"{HUNG_SECONDS} s; its own message, if it had one, is above"
+            ) from error
+        finally:
+            hung.cancel()
+        yield from map(normalised, batches)
+
+    def threads(self) -> Mapping[str, int]:
+        """As the workers themselves read it."""
+        return most(self._counts)
+
+    def _kill(self) -> None:
+        for pid in self._pids:
+            os.kill(pid, signal.SIGKILL)
 
 
 class Distributed:
@@ -120,6 +156,7 @@ class Distributed:
         for task in tasks:
             self._await(task)
             yield normalised(task.result())
+        self._all_there()
 
     def threads(self) -> Mapping[str, int]:
         """As the workers themselves read it."""
@@ -134,17 +171,20 @@ class Distributed:
                 wait(task, timeout=LOOK_SECONDS)
                 return
             except NotYet:
-                # A worker that died comes back under another address, and nobody has its tasks.
-                gone = set(self._workers) - set(self._client.nthreads())
-                if gone:
-                    raise RuntimeError(
-                        f"Dask worker {min(gone)} went away: killed, out of memory, or cut off; "
-                        f"its own message, if it had one, is above"
-                    ) from None
+                self._all_there()
         raise RuntimeError(
             f"the Dask workers {', '.join(self._workers)} gave nothing for {HUNG_SECONDS} s; is "
             f"the disk of {self._photos.files[0].parent} there?"
         )
+
+    def _all_there(self) -> None:
+        """A worker that died comes back under another address; the others do its tasks, if any."""
+        gone = set(self._workers) - set(self._client.nthreads())
+        if gone:
+            raise RuntimeError(
+                f"Dask worker {min(gone)} went away: killed, out of memory, or cut off; its own "
+                f"message, if it had one, is above"
+            )
 
 
 @contextmanager
@@ -161,7 +201,7 @@ def local_cluster(processes: int) -> Iterator[Client]:
             threads_per_worker=1,
             host="127.0.0.1",
             scheduler_port=0,
-            dashboard_address=None,
+            dashboard_address="127.0.0.1:0",  # None would be port 8787
             local_directory=folder,
         ) as cluster,
         Client(cluster) as client,
@@ -197,10 +237,10 @@ def cluster(request: pytest.FixtureRequest) -> Iterator[Client]:
 
 
 @pytest.fixture(scope="session")
-def dask_pool() -> Iterator[Callable[[int], tuple[ProcessPoolExecutor, Mapping[str, int]]]]:
-    """Number of processes -> so many of them, started once a session, and their threads."""
+def dask_processes(photos: Photos) -> Iterator[Callable[[int], Processes]]:
+    """Number of processes -> so many of them, started once a session."""
     with ExitStack() as started:
-        yield cache(lambda processes: started.enter_context(processes_for_dask(processes)))
+        yield cache(lambda processes: started.enter_context(Processes(photos, processes)))
 
 
 @pytest.mark.speedup(axis="threads")
@@ -213,9 +253,8 @@ def test_dask_threads(speedup, photos, epoch, file_cache, threads):
 
 @pytest.mark.speedup(axis="processes")
 @pytest.mark.one_and_all
-def test_dask_processes(speedup, photos, epoch, file_cache, dask_pool, processes):
-    pool, counts = dask_pool(processes)
-    load = Epoch(partial(by_processes, photos, pool), lambda: counts)
+def test_dask_processes(speedup, photos, epoch, file_cache, dask_processes, processes):
+    load = Epoch(dask_processes(processes), dask_processes(processes).threads)
     speedup(load, expected=epoch, work=len(photos), setup=file_cache, cpus=processes)
 
 

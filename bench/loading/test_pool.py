@@ -79,6 +79,7 @@ class Pool(AbstractContextManager["Pool"]):
         self._begin()
         self._await(self._pool.map_async(worker.load, range(len(self._photos))).get)
         yield from map(self._batch, self._photos.batches())
+        self._all_there()
 
     def imap_unordered(self) -> Iterator[Batch]:
         """An epoch's batches, each when it is whole."""
@@ -93,6 +94,7 @@ class Pool(AbstractContextManager["Pool"]):
             lacking[number] -= len(places)
             if not lacking[number]:
                 yield self._batch(batches[number])
+        self._all_there()
 
     def apply_async(self) -> Iterator[Batch]:
         """An epoch's batches in order, each when it is whole."""
@@ -105,6 +107,7 @@ class Pool(AbstractContextManager["Pool"]):
             for task in tasks:
                 self._await(task.get)
             yield self._batch(batch)
+        self._all_there()
 
     def threads(self) -> Mapping[str, int]:
         """As the workers themselves read it."""
@@ -124,18 +127,21 @@ class Pool(AbstractContextManager["Pool"]):
             try:
                 return get(timeout=LOOK_SECONDS)
             except multiprocessing.TimeoutError:
-                for each in self._workers:
-                    if not each.is_alive():
-                        raise RuntimeError(
-                            f"worker {each.pid} of the process pool {_fate(each)}; "
-                            f"its own message, if it had one, is above"
-                        ) from None
+                self._all_there()
                 if time.monotonic() - began > HUNG_SECONDS:
                     pids = ", ".join(str(each.pid) for each in self._workers)
                     raise RuntimeError(
                         f"the workers of the process pool ({pids}) gave nothing for "
                         f"{HUNG_SECONDS} s; is the disk of {self._photos.files[0].parent} there?"
                     ) from None
+
+    def _all_there(self) -> None:
+        for each in self._workers:
+            if not each.is_alive():
+                raise RuntimeError(
+                    f"worker {each.pid} of the process pool {_fate(each)}; its own message, if it "
+                    f"had one, is above"
+                )
 
     def _end(self) -> None:
         """Also where a worker was killed while it held the queue's lock, for which all wait."""
