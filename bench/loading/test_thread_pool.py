@@ -1,4 +1,4 @@
-"""Every image is a task of a ThreadPoolExecutor, which writes it into its batch.
+"""A few images are a task of a ThreadPoolExecutor, which writes them into their batch.
 
 Pillow leaves Python's global lock while it decodes and resizes, and NumPy while it normalises; what
 holds it is opening files and the steps between. A few batches are loaded ahead of the one that is
@@ -8,11 +8,13 @@ asked for, so that memory is bounded and the workers do not wait for whoever tak
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
+from pathlib import Path
 from threading import Barrier
 
+import numpy as np
 import pytest
 import torch
 
@@ -22,6 +24,8 @@ from models.class_folders import load_image
 from pytest_speedup.machine import pool_threads
 
 START_SECONDS = 60
+CHUNK = 4
+"""Images of a task: 1.94 times the plain loop on two cores, one by one 1.87, two loops apart 1.96."""
 AHEAD = 3
 """Batches that are being loaded while one is used."""
 
@@ -67,15 +71,22 @@ class ThreadPool(AbstractContextManager["ThreadPool"]):
         photos = self._photos
         labels = labels_of(photos, batch)
         images = torch.empty(len(labels), *photos.shape[1:])
+        files, into = photos.files[batch], images.numpy()
         tasks = [
-            self._pool.submit(load_image, file, photos.size, into)
-            for file, into in zip(photos.files[batch], images.numpy(), strict=True)
+            self._pool.submit(load_files, files[i : i + CHUNK], photos.size, into[i : i + CHUNK])
+            for i in range(0, len(files), CHUNK)
         ]
         return (images, labels), tasks
 
     def threads(self) -> Mapping[str, int]:
         """As the workers themselves read it."""
         return most(self._counts)
+
+
+def load_files(files: Sequence[Path], size: int, into: np.ndarray) -> None:
+    """One image after another into float32 [n, 3, size, size]."""
+    for file, image in zip(files, into, strict=True):
+        load_image(file, size, out=image)
 
 
 def _whole(batch: Batch, tasks: list[Future[object]]) -> Batch:
