@@ -98,9 +98,14 @@ def _check_room(photos: Photos) -> None:
 def load_files(files: Sequence[Path], labels: Sequence[int], size: int) -> Arrays:
     """One batch, image after image; raises InputError, naming a file that is broken."""
     images = np.empty((len(files), 3, size, size), np.float32)
+    load_into(files, size, images)
+    return images, np.array(labels, np.int64)
+
+
+def load_into(files: Sequence[Path], size: int, images: np.ndarray) -> None:
+    """The same, into float32 [n, 3, size, size] that is there."""
     for file, image in zip(files, images, strict=True):
         load_image(file, size, out=image)
-    return images, np.array(labels, np.int64)
 
 
 def load_bytes(files: Sequence[Path], labels: Sequence[int], size: int) -> Arrays:
