@@ -111,11 +111,11 @@ class Suite:
     sweeps: Sweeps
     training: Settings
     data: DataChoice
-    dask_scheduler: str | None
-    """Where a cluster's scheduler listens; None for a cluster on this machine."""
     checkpoint_dir: Path | None
     """None where no training run was asked for, so that a check leaves nothing."""
     resume: bool
+    dask_scheduler: str | None = None
+    """Where a cluster's scheduler listens; None for a cluster on this machine."""
 
 
 SUITE = pytest.StashKey[Suite]()
@@ -174,9 +174,9 @@ def read_suite(config: pytest.Config) -> Suite:
         data=parse_data(
             given("--data-dir"), given("--subset"), download=config.getoption("--download")
         ),
-        dask_scheduler=given("--dask-scheduler"),
         checkpoint_dir=None if folder is None else parse_folder("--checkpoint-dir", folder),
         resume=resume,
+        dask_scheduler=given("--dask-scheduler"),
     )
 
 
