@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -24,6 +25,7 @@ from bench.training.settings import Settings
 from bench.training.shared_arrays import SharedArrays
 from bench.training.trainer import DivergedError, Task
 from bench.training.workers import Pool, WorkerError
+from models import InputError
 
 ROOT = Path(__file__).parent.parent
 
@@ -64,6 +66,31 @@ def test_a_team_trains_and_leaves_no_trace(pool, tmp_path, monkeypatch):
             assert named_in_memory(pid) == []
     del team
     assert trace() == before
+
+
+def test_every_team_has_a_port_of_its_own():
+    one, other = host_store(), host_store()
+    assert one.port != other.port
+
+
+@pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="this system cannot reserve a file")
+def test_memory_that_is_full_is_told(monkeypatch):
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(InputError, match=r"4 MB .* fit neither .*\(No space left on device\)"):
+        SharedArrays({"weight": ("float32", (1000, 1000))})
+
+
+def test_shared_arrays_begin_as_zeros_of_their_form():
+    forms = {"a": ("float64", (2, 3)), "none": ("float32", (0, 4)), "one": ("int64", ())}
+    with SharedArrays(forms) as shared:
+        arrays = shared.arrays
+    assert {name: (a.dtype.name, a.shape) for name, a in arrays.items()} == forms
+    assert not any(array.any() for array in arrays.values())
+    arrays["a"][1] = 7
+    assert not arrays["one"].any()
 
 
 def test_weights_are_read_where_they_are_trained(pool):

@@ -148,9 +148,9 @@ class Steps:
     def __init__(self, trainer: Trainer, problem: Problem) -> None:
         self._trainer = trainer
         self._problem = problem
-        threads = getattr(trainer, "threads", None)
-        if threads is not None:
-            self.threads = threads
+        for told in ("threads", "device"):
+            if hasattr(trainer, told):
+                setattr(self, told, getattr(trainer, told))
 
     @property
     def facts(self) -> Mapping[str, float | int | str]:

@@ -16,9 +16,12 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.reduction import recv_handle, send_handle
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
+
+from models import InputError
 
 ALIGNMENT = 64
 """Bytes; what torch's own allocator gives, and vector instructions like."""
@@ -46,7 +49,8 @@ Forms = Mapping[str, tuple[str, tuple[int, ...]]]
 class SharedArrays(AbstractContextManager["SharedArrays"]):
     """Arrays by name, zero at first; `send` them, and the other process sees every change.
 
-    They can be sent until the exit, and stay until nobody has a view of them.
+    They can be sent until the exit, and stay until nobody has a view of them. Raises InputError
+    where there is no room for them.
     """
 
     def __init__(self, forms: Forms) -> None:
@@ -54,9 +58,7 @@ class SharedArrays(AbstractContextManager["SharedArrays"]):
         for name, (dtype, shape) in forms.items():
             places[name] = Place(dtype, shape, size)
             size += -(-places[name].bytes // ALIGNMENT) * ALIGNMENT
-        folder = IN_RAM if os.access(IN_RAM, os.W_OK) else None
-        self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - closed on exit
-        self._file.truncate(max(size, 1))
+        self._file = _reserved(max(size, 1))
         self._places = places
         self.arrays = _views(self._file.fileno(), places)
 
@@ -67,6 +69,32 @@ class SharedArrays(AbstractContextManager["SharedArrays"]):
         """To the process at the pipe's other end, which has to call `receive`."""
         connection.send(self._places)
         send_handle(connection, self._file.fileno(), None)
+
+
+def _reserved(size: int) -> IO[bytes]:
+    """A file without a name, in RAM if it fits there.
+
+    Its bytes are taken now: where they are missing later, a process that writes there is killed.
+    """
+    for folder in (IN_RAM, Path(tempfile.gettempdir())):
+        try:
+            file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - closed by its owner
+        except OSError as error:
+            reason = error.strerror
+            continue
+        try:
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(file.fileno(), 0, size)
+            else:
+                file.truncate(size)
+            return file
+        except OSError as error:
+            reason = error.strerror
+            file.close()
+    raise InputError(
+        f"{size / 1e6:.0f} MB that worker processes share fit neither into {IN_RAM} nor into "
+        f"{tempfile.gettempdir()} ({reason}); make room, or set TMPDIR to a folder that has it"
+    )
 
 
 def receive(connection: Connection) -> dict[str, NDArray]:

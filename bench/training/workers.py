@@ -11,31 +11,22 @@ and why; the next team starts another. What a worker does is in `worker`.
 
 from __future__ import annotations
 
-import multiprocessing
-import signal
-import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, suppress
-from multiprocessing.connection import wait
+from contextlib import AbstractContextManager
 from typing import Any, TypeVar
 
 import torch
 from numpy.typing import NDArray
 
+from bench.training.members import Member, WorkerError, answers
 from bench.training.networks import build
 from bench.training.process_group import TIMEOUT, host_store
 from bench.training.shared_arrays import Forms, SharedArrays
 from bench.training.trainer import Arrays, Batch, State, Task
-from bench.training.worker import PROGRESS, TOLD, Make, Raised, Role, serve
+from bench.training.worker import PROGRESS, TOLD, Make, Role
 
 START_SECONDS = 300.0
-GRACE = 0.5
-"""Seconds in which a worker's death is seen, after another told of the connection it lost."""
 T = TypeVar("T")
-
-
-class WorkerError(RuntimeError):
-    """A worker raised, died or did not go on; the pool has ended."""
 
 
 class Pool(AbstractContextManager["Pool"]):
@@ -43,7 +34,7 @@ class Pool(AbstractContextManager["Pool"]):
 
     def __init__(self, threads: int = 1) -> None:
         self._threads = threads
-        self._workers: list[_Worker] = []
+        self._workers: list[Member] = []
 
     def __exit__(self, *_: object) -> None:
         self.end()
@@ -53,9 +44,9 @@ class Pool(AbstractContextManager["Pool"]):
         """Of all workers."""
         return [worker.process.pid or 0 for worker in self._workers]
 
-    def workers(self, size: int) -> list[_Worker]:
+    def workers(self, size: int) -> list[Member]:
         """The first `size`, started where they are not there yet."""
-        new = [_Worker(self._threads) for _ in range(size - len(self._workers))]
+        new = [Member(self._threads) for _ in range(size - len(self._workers))]
         self._workers += new
         try:
             for worker, threads in zip(new, answers(new, START_SECONDS, "start"), strict=True):
@@ -82,34 +73,6 @@ class Pool(AbstractContextManager["Pool"]):
         return Team(self, size, make, task, timeout=timeout, **options)
 
 
-class _Worker:
-    """The parent's end of one."""
-
-    def __init__(self, threads: int) -> None:
-        context = multiprocessing.get_context("spawn")
-        self.pipe, theirs = context.Pipe()
-        self.process = context.Process(target=serve, args=(theirs, threads), daemon=True)
-        self.process.start()
-        theirs.close()  # so that the pipe ends with the worker
-        self.threads: Mapping[str, int] = {}
-
-    def tell(self, command: str, *words: Any) -> None:
-        """A worker that is dead will be found when it is to answer."""
-        with suppress(OSError):
-            self.pipe.send((command, words))
-
-    def hand(self, shared: SharedArrays) -> None:
-        """What the command before this one is about."""
-        with suppress(OSError):
-            shared.send(self.pipe)
-
-    def how_it_ended(self) -> str:
-        """Of one that is dead, or just about to be."""
-        self.process.join()
-        code = self.process.exitcode or 0
-        return f"was killed by {signal.Signals(-code).name}" if code < 0 else f"exited with {code}"
-
-
 class Team(AbstractContextManager["Team"]):
     """A Trainer whose steps are made by `size` workers together.
 
@@ -133,7 +96,7 @@ class Team(AbstractContextManager["Team"]):
         **options: Any,
     ) -> None:
         self._pool, self._size, self._timeout = pool, size, timeout
-        self._make, self._task, self._dtype, self._device = make, task, dtype, device
+        self._make, self._task, self._dtype, self.device = make, task, dtype, device
         self._options = options
         self._batches: tuple[Batch, ...] = ()
         self._busy = True
@@ -146,7 +109,7 @@ class Team(AbstractContextManager["Team"]):
                 self._weights = dict(shared.arrays)
                 self._progress = self._weights.pop(PROGRESS)
                 for rank, member in enumerate(self._members):
-                    role = Role(self._store.port, rank, self._size, self._timeout, self._device)
+                    role = Role(self._store.port, rank, self._size, self._timeout, self.device)
                     member.tell("join", role, self._make, self._task, self._dtype, self._options)
                     member.hand(shared)
                 self._hear("join")
@@ -186,7 +149,7 @@ class Team(AbstractContextManager["Team"]):
 
     def weights(self) -> Arrays:
         """The memory in which rank 0, or every stage, trains them; copied there from a GPU."""
-        if self._device != "cpu":
+        if self.device != "cpu":
             self._ask("publish")
         return self._weights
 
@@ -258,65 +221,3 @@ def _named(batches: Sequence[Batch], of: Callable[[NDArray], T]) -> dict[str, T]
         for i, batch in enumerate(batches)
         for field, array in batch._asdict().items()
     }
-
-
-def answers(
-    members: Sequence[_Worker], timeout: float, command: str, progress: NDArray | None = None
-) -> list[Any]:
-    """What each member says; raises WorkerError for the first fault.
-
-    timeout: seconds without an answer and without a change of `progress`.
-    """
-    ranks = {member.pipe: rank for rank, member in enumerate(members)}
-    heard: dict[int, Any] = {}
-    seen, since = None, time.monotonic()
-    while len(heard) < len(members):
-        waiting = [pipe for pipe, rank in ranks.items() if rank not in heard]
-        for pipe in wait(waiting, min(1.0, timeout / 4)):
-            rank = ranks[pipe]
-            try:
-                kind, heard[rank] = pipe.recv()
-            except (EOFError, OSError):
-                kind, heard[rank] = "raised", Raised("", 0.0)
-            if kind == "raised":
-                raise WorkerError(_verdict(members, heard, rank, command, timeout))
-        now = None if progress is None else progress.tolist()
-        if now != seen:
-            seen, since = now, time.monotonic()
-        elif time.monotonic() - since > timeout and len(heard) < len(members):
-            raise WorkerError(_silence(members, heard, command, timeout))
-    return [heard[rank] for rank in range(len(members))]
-
-
-def _verdict(
-    members: Sequence[_Worker], heard: Mapping[int, Any], rank: int, command: str, timeout: float
-) -> str:
-    """Who is at fault, where `rank` was the first to fail.
-
-    A rank that loses another one fails too: so the dead come first. One that only waits for another
-    fails after half the timeout: then those are named that are still silent.
-    """
-    dead = wait([member.process.sentinel for member in members], GRACE)
-    for each, member in enumerate(members):
-        if member.process.sentinel in dead:
-            return f"{_name(each, members)} {member.how_it_ended()} in the middle of {command!r}"
-    text = f"{_name(rank, members)} failed in {command!r}:\n{heard[rank].text}"
-    silent = [each for each in range(len(members)) if each not in heard]
-    if silent and heard[rank].after >= timeout / 2:
-        return f"{_names(silent, members)} did not go on in {command!r}; meanwhile {text}"
-    return text
-
-
-def _silence(
-    members: Sequence[_Worker], heard: Mapping[int, Any], command: str, timeout: float
-) -> str:
-    silent = [rank for rank in range(len(members)) if rank not in heard]
-    return f"{_names(silent, members)} did not go on in {command!r} for {timeout:g} s"
-
-
-def _names(ranks: Sequence[int], members: Sequence[_Worker]) -> str:
-    return ", ".join(_name(rank, members) for rank in ranks)
-
-
-def _name(rank: int, members: Sequence[_Worker]) -> str:
-    return f"rank {rank} of {len(members)} (process {members[rank].process.pid})"
