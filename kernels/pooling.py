@@ -204,12 +204,8 @@ def gradient(value: object, images: Array, shape: tuple[int, ...], batched: bool
 
 
 def flat(array: Array, channels_last: bool) -> Array:
-    """[N, C, H, W] -> its numbers in the order of that memory; a view where they lie so.
-
-    A copy where it must not be written to, for Numba compiles anew for read-only arrays.
-    """
-    dense = nhwc(array) if channels_last else np.ascontiguousarray(array)
-    return (dense if dense.flags.writeable else dense.copy()).reshape(-1)
+    """[N, C, H, W] -> its numbers in the order of that memory; a view where they lie so."""
+    return (nhwc(array) if channels_last else np.ascontiguousarray(array)).reshape(-1)
 
 
 def planes(shape: tuple[int, ...], channels_last: bool) -> tuple[int, int]:

@@ -7,7 +7,7 @@ from typing import Any, Literal, NamedTuple, overload
 
 import numpy as np
 
-from kernels.arrays import Array, empty, flag, is_channels_last
+from kernels.arrays import Array, empty, flag, is_channels_last, unlocked
 from kernels.operator import Algorithm, Operator
 from kernels.pooling import Grid, Pair, Window, gradient, remembered, sliding, whole_images
 
@@ -191,5 +191,5 @@ def _indices(indices: object, call: Call) -> Array:
         raise TypeError(f"indices must be an int64 array, got {came}")
     if indices.shape != wanted:
         raise ValueError(f"indices must have shape {wanted}, got {indices.shape}")
-    aligned = np.require(indices, requirements="A")
+    aligned = unlocked(np.require(indices, requirements="A"))
     return aligned if call.batched else aligned[None]
