@@ -159,6 +159,19 @@ class Window:
             )
         return count
 
+    def grid(
+        self, sizes: tuple[int, int], shares: tuple[str | int, str | int] = ("inside", "inside")
+    ) -> Grid:
+        """All windows over an input of these sizes; `shares` as `sliding` takes them."""
+        each = zip(
+            sizes, self.kernel, self.stride, self.padding, self.dilation, shares, strict=True
+        )
+        axes = [
+            sliding(size, self.outputs(axis, size), *rest)
+            for axis, (size, *rest) in enumerate(each)
+        ]
+        return Grid(*axes)
+
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -9,7 +9,7 @@ import numpy as np
 
 from kernels.arrays import Array, empty, flag, is_channels_last, unlocked
 from kernels.operator import Algorithm, Operator
-from kernels.pooling import Grid, Pair, Window, gradient, remembered, sliding, whole_images
+from kernels.pooling import Grid, Pair, Window, gradient, remembered, whole_images
 
 
 class Call(NamedTuple):
@@ -170,18 +170,7 @@ def _grid(
     ceil_mode: bool,
 ) -> tuple[Window, Grid]:
     window = Window.checked(kernel_size, stride, padding, dilation, ceil_mode)
-    axes = [
-        sliding(
-            size,
-            window.outputs(axis, size),
-            window.kernel[axis],
-            window.stride[axis],
-            window.padding[axis],
-            window.dilation[axis],
-        )
-        for axis, size in enumerate(sizes)
-    ]
-    return window, Grid(*axes)
+    return window, window.grid(sizes)
 
 
 def _indices(indices: object, call: Call) -> Array:
