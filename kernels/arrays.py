@@ -21,7 +21,7 @@ MOST = 2**63 - 1
 
 
 def float_array(name: str, value: object, ndim: Sequence[int], like: Array | None = None) -> Array:
-    """`value` as an aligned plain array, copied only where it is not aligned.
+    """`value` as an aligned plain array, copied only where it is not aligned; see `unlocked`.
 
     Raises TypeError unless it is a float32 or float64 array, of `like`'s dtype where that is
     given, and ValueError unless the number of its dimensions is one of `ndim`.
@@ -37,7 +37,26 @@ def float_array(name: str, value: object, ndim: Sequence[int], like: Array | Non
         wanted = " or ".join(map(str, ndim))
         raise ValueError(f"{name} must have {wanted} dimensions, got shape {value.shape}")
     array = value if plain else np.asarray(value)
-    return array if array.flags.aligned else array.copy(order="K")
+    return unlocked(array) if array.flags.aligned else array.copy(order="K")
+
+
+def unlocked(array: Array) -> Array:
+    """A read-only array's memory as an array that says otherwise; any other as it is.
+
+    Read-only arrays are of a type of their own to Numba, which would compile every kernel anew for
+    them, for seconds. Nothing may write to the result, nor hand it out.
+    """
+    return array if array.flags.writeable else np.asarray(_Unlocked(array))
+
+
+class _Unlocked:
+    """What NumPy makes an array of, and keeps as its base."""
+
+    def __init__(self, array: Array) -> None:
+        self.array = array
+        data = (array.__array_interface__["data"][0], False)
+        strides = array.strides  # else those of dimensions of size 1 would be lost
+        self.__array_interface__ = {**array.__array_interface__, "data": data, "strides": strides}
 
 
 def integer(name: str, value: object, least: int) -> int:

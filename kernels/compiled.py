@@ -8,12 +8,13 @@ own here.
 from __future__ import annotations
 
 from collections.abc import Callable
+from threading import Lock
 from types import FunctionType
 from typing import Any
 
 from numba import njit, parallel_chunksize
 
-from kernels.threads import check_threads, current_threads, numba_threads
+from kernels.threads import check_threads, current_threads, numba_threads, takes_one_caller
 
 
 class Kernel:
@@ -21,8 +22,11 @@ class Kernel:
 
     The number of tasks depends on the arguments' shapes alone, or no sum depends on it, so that
     the result is the same bits for every number of threads. One task never pays for a thread's
-    start. Division by zero gives infinity or NaN.
+    start. Division by zero gives infinity or NaN. Several Python threads may call at once.
     """
+
+    _turn = Lock()
+    """Of all kernels: a layer that takes one caller at a time ends the process at a second one."""
 
     def __init__(
         self, source: FunctionType, fastmath: frozenset[str] = frozenset(), *, chunk: int = 0
@@ -45,9 +49,16 @@ class Kernel:
             self._serial(tasks, *arguments)
             return
         if wanted == current_threads():  # a context manager costs a microsecond
-            self._on_threads(tasks, arguments)
+            self._in_turn(tasks, arguments)
             return
         with numba_threads(wanted):
+            self._in_turn(tasks, arguments)
+
+    def _in_turn(self, tasks: int, arguments: tuple[Any, ...]) -> None:
+        if not takes_one_caller():
+            self._on_threads(tasks, arguments)
+            return
+        with self._turn:
             self._on_threads(tasks, arguments)
 
     def _on_threads(self, tasks: int, arguments: tuple[Any, ...]) -> None:

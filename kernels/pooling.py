@@ -159,6 +159,19 @@ class Window:
             )
         return count
 
+    def grid(
+        self, sizes: tuple[int, int], shares: tuple[str | int, str | int] = ("inside", "inside")
+    ) -> Grid:
+        """All windows over an input of these sizes; `shares` as `sliding` takes them."""
+        each = zip(
+            sizes, self.kernel, self.stride, self.padding, self.dilation, shares, strict=True
+        )
+        axes = [
+            sliding(size, self.outputs(axis, size), *rest)
+            for axis, (size, *rest) in enumerate(each)
+        ]
+        return Grid(*axes)
+
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -204,12 +217,8 @@ def gradient(value: object, images: Array, shape: tuple[int, ...], batched: bool
 
 
 def flat(array: Array, channels_last: bool) -> Array:
-    """[N, C, H, W] -> its numbers in the order of that memory; a view where they lie so.
-
-    A copy where it must not be written to, for Numba compiles anew for read-only arrays.
-    """
-    dense = nhwc(array) if channels_last else np.ascontiguousarray(array)
-    return (dense if dense.flags.writeable else dense.copy()).reshape(-1)
+    """[N, C, H, W] -> its numbers in the order of that memory; a view where they lie so."""
+    return (nhwc(array) if channels_last else np.ascontiguousarray(array)).reshape(-1)
 
 
 def planes(shape: tuple[int, ...], channels_last: bool) -> tuple[int, int]:

@@ -6,7 +6,7 @@ Numba has three threading layers, and each does something better than the others
                 others need the CPU, and a process forked after their first use has none of them
     TBB         12 us, but threads without work make room: two ranks of two threads each on two CPUs
                 ran ResNet18 two to ten times as fast as on OpenMP. It outlives a fork
-    work queue  100 us, and only one Python thread may enter it at a time; it needs no library
+    work queue  100 us, and it takes one Python thread at a time: others wait; it needs no library
 
 A kernel of 16 us lost so much on two threads of an Intel Xeon: `bench/overhead/test_regions.py`.
 
@@ -79,6 +79,13 @@ def current_threads() -> int:
     """How many threads parallel kernels that this thread calls use; starts them."""
     _start()
     return int(numba.get_num_threads())
+
+
+@functools.cache
+def takes_one_caller() -> bool:
+    """Whether the layer is one that two Python threads may not enter at once; starts it."""
+    _start()
+    return bool(numba.threading_layer() == "workqueue")
 
 
 @functools.cache

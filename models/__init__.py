@@ -22,11 +22,10 @@ def on_kernels(module: nn.Module, implementation: str, threads: int | None = Non
     """A torch CNN on the operators of `kernels`: a callable from images to logits, both tensors.
 
     `module` has to be in eval mode and is copied; its batch norms are folded into the convolutions
-    before them, and so are the relus. As torch.fx traces it, `y += x` makes a new value: a network
-    that takes the old `y` again afterwards comes out otherwise. `threads`: for threaded
-    implementations, None for all. What `implementation` does not claim, `winograd` for one, runs by
-    "numba_threads". Raises InputError, naming it, for a layer that no operator computes, and for an
-    unknown implementation.
+    before them, and so are the relus. `threads`: for threaded implementations, None for all. What
+    `implementation` does not claim, `winograd` for one, runs by "numba_threads". Raises InputError,
+    naming it, for a layer that no operator computes, for hooks, for weights that are neither
+    float32 nor float64 or not on the CPU, and for an unknown implementation.
     """
     # Here, because it brings torch and numba.
     from models.handmade import Handmade

@@ -1,9 +1,9 @@
 """A torch CNN that runs on the operators of `kernels` instead of torch's own.
 
-The network is traced by torch.fx, batch norms and relus are folded into the convolutions before
-them, and each remaining node becomes one step on NumPy arrays in channels-last memory: an operator
-by hand (`models.layers` says which), or a rearrangement. Between the images that go in and the
-logits that come out no tensor is made.
+The network is traced, with batch norms and relus folded into the convolutions before them
+(`models.tracing`), and each remaining node becomes one step on NumPy arrays in channels-last
+memory: an operator by hand (`models.layers` says which), or a rearrangement. Between the images
+that go in and the logits that come out no tensor is made.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from kernels.arrays import nhwc
-from models.errors import InputError, first_line
-from models.layers import LAYERS, ConvolutionRelu, Operators, is_in_place, step_of
+from models.errors import InputError
+from models.layers import Operators, is_in_place, step_of
+from models.tracing import DTYPES, trace
 
 Step = Callable[..., Any]
 
@@ -29,8 +29,7 @@ class Handmade:
     """
 
     def __init__(self, module: nn.Module, implementation: str, threads: int | None) -> None:
-        graph_module = _traced(module)
-        _fold(graph_module)
+        graph_module = trace(module)
         operators = Operators(implementation, threads)
         self._steps = [
             (node, step_of(node, graph_module, operators), is_in_place(node))
@@ -41,7 +40,11 @@ class Handmade:
         self._done_with = _last_uses(graph_module.graph)
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Run the network; `images` in the dtype of its weights, on the CPU."""
+        """Run the network; `images` in the dtype of its weights, on the CPU.
+
+        Raises InputError for images that are neither float32 nor float64, or elsewhere, and what
+        the operators raise.
+        """
         values: dict[fx.Node, Any] = {self._input: _channels_last(images)}
 
         def known(argument: fx.Node) -> Any:
@@ -63,50 +66,6 @@ def _change(values: dict[fx.Node, Any], before: Any, after: Any) -> None:
     for node, value in values.items():
         if value is before:
             values[node] = after
-
-
-def _traced(module: nn.Module) -> fx.GraphModule:
-    if any(layer.training for layer in module.modules()):
-        raise InputError(
-            "on_kernels: the network is in training mode; call its eval() first: batch norm and "
-            "dropout work otherwise there"
-        )
-    if type(module) in LAYERS:  # alone, it would be traced into
-        module = nn.Sequential(module)
-    try:
-        return fx.symbolic_trace(module)
-    # somebody else's forward, run on stand-ins for tensors, may raise anything
-    except Exception as error:
-        raise InputError(
-            f"on_kernels: {type(module).__name__} cannot be traced ({first_line(error)}); its "
-            f"forward has to be free of branches on the values of tensors"
-        ) from error
-
-
-def _fold(traced: fx.GraphModule) -> None:
-    """Let each convolution also do the batch norm after it, and then the relu."""
-    for wanted, fold in ((nn.BatchNorm2d, _with_batch_norm), (nn.ReLU, ConvolutionRelu)):
-        layers = dict(traced.named_modules())
-        calls = [node.target for node in traced.graph.nodes if node.op == "call_module"]
-        for node in list(traced.graph.nodes):
-            before = node.args[0] if node.args else None
-            if not (isinstance(before, fx.Node) and node.op == before.op == "call_module"):
-                continue
-            after, convolution = layers[node.target], layers[before.target]
-            if not (isinstance(after, wanted) and isinstance(convolution, nn.Conv2d)):
-                continue
-            shared = len(before.users) > 1 or calls.count(before.target) > 1
-            folded = None if shared else fold(convolution, after)
-            if folded is not None:
-                layers[before.target] = folded
-                traced.set_submodule(before.target, folded)
-                node.replace_all_uses_with(before)
-                traced.graph.erase_node(node)
-
-
-def _with_batch_norm(convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> nn.Conv2d | None:
-    """One that does both; None for a norm by the batch's own statistics."""
-    return fuse_conv_bn_eval(convolution, norm) if norm.track_running_stats else None
 
 
 def _ends(traced: fx.GraphModule) -> tuple[fx.Node, fx.Node]:
@@ -135,5 +94,10 @@ def _last_uses(graph: fx.Graph) -> dict[fx.Node, list[fx.Node]]:
 
 
 def _channels_last(images: Tensor) -> Any:
+    if images.dtype not in DTYPES or images.device.type != "cpu":
+        raise InputError(
+            f"on_kernels: the images must be float32 or float64 on the CPU, got {images.dtype} on "
+            f"{images.device}"
+        )
     array = images.detach().numpy()
     return nhwc(array).transpose(0, 3, 1, 2) if array.ndim == 4 else array

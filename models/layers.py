@@ -5,6 +5,7 @@ A line a layer, function or method. What is not listed is refused by name.
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Callable
 from typing import Any
@@ -91,12 +92,29 @@ def _name(target: Any) -> str:
 
 def is_in_place(node: fx.Node) -> bool:
     """Whether a node also changes its first argument, which later steps may take again."""
-    if node.op == "call_module":
-        root = node.graph.owning_module
-        assert root is not None
-        return bool(getattr(root.get_submodule(str(node.target)), "inplace", False))
+    layer = _layer_of(node)
+    if layer is not None:
+        return bool(getattr(layer, "inplace", False))
     by_position = node.target is F.relu and node.args[1:] == (True,)
-    return by_position or bool(node.kwargs.get("inplace", False))
+    by_name = bool(node.kwargs.get("inplace", False))
+    return by_position or by_name or node.target is operator.iadd
+
+
+def is_view(node: fx.Node) -> bool:
+    """Whether a node's result is its argument in another shape."""
+    layer = _layer_of(node)
+    return isinstance(layer, nn.Flatten) if layer else node.target in (torch.flatten, "flatten")
+
+
+def is_same(node: fx.Node) -> bool:
+    """Whether a node's result is its argument."""
+    return isinstance(_layer_of(node), (nn.Dropout, nn.Identity))
+
+
+def _layer_of(node: fx.Node) -> nn.Module | None:
+    """The layer that a node calls, or None."""
+    root = node.graph.owning_module
+    return root.get_submodule(str(node.target)) if root and node.op == "call_module" else None
 
 
 def _array(tensor: Tensor) -> Any:
@@ -168,8 +186,9 @@ def _add(operators: Operators) -> Step:
 
 
 def _flatten(input: Any, start_dim: int = 0, end_dim: int = -1) -> Any:  # noqa: A002
-    end = end_dim % input.ndim + 1
-    return input.reshape(*input.shape[:start_dim], -1, *input.shape[end:])
+    begin, end = start_dim % input.ndim, end_dim % input.ndim + 1
+    together = math.prod(input.shape[begin:end])  # -1 would not do for an empty batch
+    return input.reshape(*input.shape[:begin], together, *input.shape[end:])
 
 
 def _concatenated(tensors: Any, dim: int = 0) -> Any:
@@ -206,6 +225,7 @@ FUNCTIONS: dict[Any, Callable[[Operators], Step]] = {
     torch.relu: _relu,
     "relu": _relu,
     operator.add: _add,
+    operator.iadd: _add,
     torch.add: _add,
     "add": _add,
     F.max_pool2d: lambda operators: operators.forward("max_pool2d"),

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 # Helpers that assert: without this a failure there says nothing.
-for helper in ("kernel_checks", "batch_norm_checks"):
+for helper in ("kernel_checks", "batch_norm_checks", "conv2d_checks"):
     pytest.register_assert_rewrite(f"tests.{helper}")
 
 Measure = Callable[..., tuple[pytest.RunResult, dict[str, Any]]]

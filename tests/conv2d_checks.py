@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 
 import kernels
-from tests.kernel_checks import operator, tensor
-from tests.kernel_inputs import laid_out
+from tests.kernel_checks import assert_equal, operator, tensor
+from tests.kernel_inputs import integers, laid_out
 
 MARKS = [
     pytest.mark.usefixtures("torch_on_one_thread"),
@@ -116,3 +116,29 @@ def by_torch(case, x, weight, bias, grad_output):
 
 def float64(arrays):
     return [array.astype(np.float64) for array in arrays]
+
+
+def draw_call(shape, weight, dtype, draw, memory="channels_last"):
+    """input, weight and bias."""
+    rng = np.random.default_rng(0)
+    given = (draw(rng, shape, dtype), draw(rng, weight, dtype), draw(rng, weight[:1], dtype))
+    return tuple(laid_out(array, memory) for array in given)
+
+
+def exact(given, arguments):
+    """torch's output, a gradient for it, and what torch makes of that."""
+    leaves = [tensor(array.copy()).requires_grad_() for array in given]
+    output = F.conv2d(*leaves, **arguments)
+    grad = integers(np.random.default_rng(1), tuple(output.shape), given[0].dtype)
+    grads = torch.autograd.grad(output, leaves, torch.from_numpy(grad))
+    return output.detach().numpy(), grad, [each.numpy() for each in grads]
+
+
+def assert_exact(conv, given, arguments):
+    """Output and gradients are torch's, of whole numbers."""
+    output, grad, grads = exact(given, arguments)
+    assert_equal(conv.forward(*given, **arguments), output)
+    ours = conv.backward(grad, *given, **arguments)
+    for name, actual, expected in zip(NAMES, ours, grads, strict=True):
+        assert actual.shape == expected.shape, name
+        np.testing.assert_array_equal(actual, expected, err_msg=name)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import weakref
+
 import numpy as np
 import pytest
 import torch
@@ -73,6 +75,32 @@ def test_an_unaligned_array_is_copied_in_its_own_order():
     assert taken.flags.aligned
     assert is_channels_last(taken)
     np.testing.assert_array_equal(taken, images)
+
+
+@pytest.mark.parametrize("shape", [(), (0, 3), (2, 1, 4), (2, 3, 4)])
+def test_a_read_only_array_is_taken_in_its_own_memory_and_order(shape):
+    for array in (np.ones(shape), np.ones(shape).T, np.broadcast_to(np.ones(shape), (5, *shape))):
+        array.flags.writeable = False
+        taken = float_array("input", array, range(5))
+        assert taken.flags.writeable
+        assert not array.flags.writeable
+        assert (taken.shape, taken.strides, taken.dtype) == (
+            array.shape,
+            array.strides,
+            array.dtype,
+        )
+        assert taken.__array_interface__["data"][0] == array.__array_interface__["data"][0]
+
+
+def test_a_read_only_array_lives_as_long_as_what_was_taken_of_it():
+    array = np.ones(3)
+    array.flags.writeable = False
+    alive = weakref.ref(array)
+    taken = float_array("input", array, (1,))
+    del array
+    assert alive() is not None
+    del taken
+    assert alive() is None
 
 
 def test_a_subclass_is_taken_as_a_plain_array():

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import threading
-from concurrent.futures import ThreadPoolExecutor
-
-import numba
 import pytest
 
-import kernels
-from kernels.threads import _layers, _loads, most_threads, numba_threads
+from kernels.threads import _layers, _loads, most_threads
 from tests.fresh_python import run_python
-from tests.kernel_inputs import images
 
+LAYERS = ["tbb", "omp", "workqueue"]
 QUIET = {"PYTHONWARNINGS": "ignore"}  # Python 3.12 warns of a fork among threads
 
 
@@ -22,24 +17,31 @@ def needs(layer):
         pytest.skip(f"Numba finds no library for its layer {layer!r} here")
 
 
-def test_several_python_threads_may_call_at_once():
-    """Each with its own input and number of threads; started together, ten rounds each."""
-    with numba_threads(None):
-        if numba.threading_layer() == "workqueue":
-            pytest.skip("Numba's work queue may not be entered by two threads; install tbb")
-    workers = 4
-    expected = [kernels.get("conv2d", "numba").forward(*images(i)) for i in range(workers)]
-    start = threading.Barrier(workers)
+SEVERAL_CALLERS = """
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+import kernels
+from kernels.threads import most_threads
+from tests.kernel_inputs import images
 
-    def work(i):
-        operator = kernels.get("conv2d", "numba_threads", threads=1 + i % most_threads())
-        start.wait(timeout=60)
-        return [operator.forward(*images(i)).tobytes() for _ in range(10)]
+expected = [kernels.get("conv2d", "numba").forward(*images(i)).tobytes() for i in range(4)]
+start = Barrier(4)
 
-    with ThreadPoolExecutor(workers) as pool:
-        results = list(pool.map(work, range(workers)))
-    for result, wanted in zip(results, expected, strict=True):
-        assert result == [wanted.tobytes()] * 10
+def work(i):
+    operator = kernels.get("conv2d", "numba_threads", threads=1 + i % most_threads())
+    start.wait(timeout=60)
+    return {operator.forward(*images(i)).tobytes() for _ in range(100)}
+
+with ThreadPoolExecutor(4) as pool:
+    print([{one} for one in expected] == list(pool.map(work, range(4))))
+"""
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+def test_several_python_threads_may_call_at_once(layer):
+    """Each with its own input and number of threads; started together, a hundred rounds each."""
+    needs(layer)
+    assert run_python(SEVERAL_CALLERS, NUMBA_THREADING_LAYER=layer) == "True"
 
 
 FORKED = """
@@ -138,7 +140,7 @@ def test_a_world_of_two_is_known_by_its_launchers_variable(name):
     assert _layers({name: "2"}) == ("tbb", "omp")
 
 
-@pytest.mark.parametrize("layer", ["tbb", "omp", "workqueue"])
+@pytest.mark.parametrize("layer", LAYERS)
 def test_a_threading_layer_that_the_environment_names_is_kept(layer):
     needs(layer)
     code = FIRST_USE.format(implementation="none")

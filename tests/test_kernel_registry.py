@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import sys
+
 import numba
 import numpy as np
 import pytest
 import torch
+from numba.core.dispatcher import Dispatcher
 
 import kernels
+from kernels.compiled import Kernel
 from kernels.registry import OPERATORS
 from kernels.threads import most_threads, numba_threads
 from tests.fresh_python import run_python
@@ -116,6 +120,38 @@ def test_more_threads_than_there_are_are_refused_on_larger_input():
     too_many = kernels.get("conv2d", "numba_threads", most_threads() + 1)
     with pytest.raises(ValueError, match=f"threads must be 1 to {most_threads()}, got"):
         too_many.forward(*images())
+
+
+def compilations():
+    """How many there are of all functions in `kernels`."""
+    members = [
+        member
+        for name, module in sys.modules.items()
+        if name.startswith("kernels.")
+        for member in vars(module).values()
+    ]
+    compiled = [member for member in members if isinstance(member, Dispatcher)]
+    for kernel in members:
+        if isinstance(kernel, Kernel):
+            compiled += [kernel._serial, kernel._parallel]
+    return sum(len(each.signatures) for each in set(compiled))
+
+
+@pytest.mark.parametrize("implementation", ["loops", "numba"])
+@pytest.mark.parametrize("operator", kernels.operators())
+def test_nothing_is_compiled_anew_for_read_only_arrays(operator, implementation):
+    made = kernels.get(operator, implementation)
+    before = []
+    for writeable in (True, False):
+        given = [np.copy(a) if isinstance(a, np.ndarray) else a for a in SMALL[operator]]
+        grad_output = np.array(made.forward(*given))
+        for array in (grad_output, *given):
+            if isinstance(array, np.ndarray):
+                array.flags.writeable = writeable
+        made.forward(*given)
+        made.backward(grad_output, *given)
+        before.append(compilations())
+    assert before[0] == before[1] > 0
 
 
 def test_an_implementation_whose_library_is_missing_says_so(monkeypatch):

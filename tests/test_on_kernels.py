@@ -84,85 +84,6 @@ def test_the_module_stays_as_it_was():
     assert any(isinstance(layer, nn.BatchNorm2d) for layer in module.modules())
 
 
-class InPlace(nn.Module):
-    """Takes a value again after a layer that changed it in place."""
-
-    def __init__(self):
-        super().__init__()
-        self.same = nn.Dropout()
-        self.relu = nn.ReLU(inplace=True)
-
-    def forward(self, x):
-        y = x + x
-        z = self.relu(self.same(y))
-        return y + z
-
-
-def test_a_layer_in_place_changes_what_later_layers_take():
-    module = InPlace().eval()
-    x = images(2, 3, 4, 4) - 0.5
-    assert torch.equal(models.on_kernels(module, "numpy")(x), module(x))
-
-
-def test_a_batch_norm_whose_convolution_feeds_others_is_not_folded():
-    class Two(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.conv = nn.Conv2d(3, 4, 3)
-            self.norm = nn.BatchNorm2d(4)
-
-        def forward(self, x):
-            y = self.conv(x)
-            return self.norm(y) + y
-
-    torch.manual_seed(0)
-    module = Two().eval()
-    module.norm.running_mean.fill_(0.5)
-    x = images(2, 3, 6, 6)
-    torch.testing.assert_close(models.on_kernels(module, "numpy")(x), module(x).detach())
-
-
-def test_a_convolution_that_is_called_twice_is_not_folded():
-    class Twice(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.conv = nn.Conv2d(3, 3, 3, padding=1)
-            self.norm = nn.BatchNorm2d(3)
-
-        def forward(self, x):
-            return self.conv(self.norm(self.conv(x)))
-
-    torch.manual_seed(0)
-    module = Twice().eval()
-    module.norm.running_mean.fill_(0.5)
-    x = images(2, 3, 6, 6)
-    torch.testing.assert_close(models.on_kernels(module, "numpy")(x), module(x).detach())
-
-
-def norm(channels):
-    module = nn.BatchNorm2d(channels)
-    for parameter in (module.weight, module.bias, module.running_mean):
-        nn.init.normal_(parameter)
-    return module
-
-
-@pytest.mark.parametrize(
-    "layers",
-    [
-        lambda: [nn.Conv2d(3, 4, 3), norm(4), norm(4)],
-        lambda: [nn.Conv2d(3, 4, 3), norm(4), nn.ReLU(), nn.ReLU(), norm(4)],
-        lambda: [nn.Conv2d(3, 4, 3), nn.ReLU(), norm(4)],
-    ],
-    ids=["two norms", "norm and two relus", "relu before the norm"],
-)
-def test_each_of_several_layers_after_a_convolution_is_done(layers):
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        module = nn.Sequential(*layers()).eval()
-    x = images(2, 3, 6, 6)
-    torch.testing.assert_close(models.on_kernels(module, "numpy")(x), module(x).detach())
-
-
 def test_a_layer_may_stand_alone():
     module = nn.Conv2d(3, 4, 3).eval()
     x = images(2, 3, 6, 6)
@@ -195,6 +116,12 @@ def test_functions_take_numbers_and_arguments_by_name(function):
     assert torch.equal(models.on_kernels(Named(function).eval(), "numpy")(x), function(x))
 
 
+def test_an_empty_batch_gives_no_logits():
+    module, photographs = network("lenet")
+    logits = models.on_kernels(module, "numpy")(photographs[:0])
+    assert logits.shape == (0, *module(photographs).shape[1:])
+
+
 @pytest.mark.parametrize(
     ("module", "refused"),
     [
@@ -217,18 +144,10 @@ def test_a_function_without_an_operator_is_named():
         models.on_kernels(Rolled().eval(), "numpy")
 
 
-def test_a_network_in_training_mode_is_refused():
-    with pytest.raises(InputError, match="eval"):
-        models.on_kernels(LeNet5().train(), "numpy")
-
-
-def test_a_network_that_cannot_be_traced_is_refused():
-    class Branching(nn.Module):
-        def forward(self, x):
-            return x if x.sum() > 0 else -x
-
-    with pytest.raises(InputError, match="Branching cannot be traced"):
-        models.on_kernels(Branching().eval(), "numpy")
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_images_of_another_dtype_are_refused_by_its_name(dtype):
+    with pytest.raises(InputError, match=f"float32 or float64 on the CPU, got {dtype} on cpu"):
+        models.on_kernels(nn.ReLU().eval(), "numpy")(images(2, 3, dtype=dtype))
 
 
 def test_a_network_of_two_inputs_is_refused():

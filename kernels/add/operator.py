@@ -90,18 +90,22 @@ class Add(Operator[AddAlgorithm]):
         """
         call = _call(input, other, alpha)
         wanted = tuple(call.shape[axis] for axis in call.back)
-        grad_output = float_array("grad_output", grad_output, ANY, like=call.input)
-        if grad_output.shape != wanted:
-            raise ValueError(f"grad_output must have shape {wanted}, got {grad_output.shape}")
+        grad = float_array("grad_output", grad_output, ANY, like=call.input)
+        if grad.shape != wanted:
+            raise ValueError(f"grad_output must have shape {wanted}, got {grad.shape}")
+
+        def gradient(argument: Array, alpha: float) -> Array:
+            shape = np.shape(argument)
+            same = shape == wanted and alpha == 1
+            return grad_output if same else self._folded(grad, alpha, shape)
+
         needs = flags("needs", needs, "input", "other")
         return (
-            self._folded(grad_output, 1.0, np.shape(input)) if needs[0] else None,
-            self._folded(grad_output, call.alpha, np.shape(other)) if needs[1] else None,
+            gradient(input, 1.0) if needs[0] else None,
+            gradient(other, call.alpha) if needs[1] else None,
         )
 
     def _folded(self, grad: Array, alpha: float, shape: tuple[int, ...]) -> Array:
-        if grad.shape == shape and alpha == 1:
-            return grad
         if not math.isfinite(alpha) and grad.shape != shape:
             # Before they are summed, as in torch: the sum may have another sign than its terms.
             with np.errstate(invalid="ignore"):

@@ -12,7 +12,7 @@ import numpy as np
 
 from kernels.arrays import MOST, Array, empty, flag, integer, is_channels_last
 from kernels.operator import Algorithm, Operator
-from kernels.pooling import Grid, Pair, Window, gradient, remembered, sliding, whole_images
+from kernels.pooling import Grid, Pair, Window, gradient, remembered, whole_images
 
 
 class Call(NamedTuple):
@@ -137,22 +137,12 @@ def _grid(
     """The windows, and the arguments in normal form."""
     window = Window.checked(kernel_size, stride, padding, 1, ceil_mode)
     padded = flag("count_include_pad", count_include_pad)
-    shares: list[str | int] = ["padded" if padded else "inside"] * 2
+    share = "padded" if padded else "inside"
+    shares: tuple[str | int, str | int] = (share, share)
     if divisor_override is not None:
         divisor_override = integer("divisor_override", divisor_override, -MOST)
         if divisor_override == 0:
             raise ValueError("divisor_override must not be 0")
-        shares = [divisor_override, 1]
-    axes = [
-        sliding(
-            size,
-            window.outputs(axis, size),
-            window.kernel[axis],
-            window.stride[axis],
-            window.padding[axis],
-            share=shares[axis],
-        )
-        for axis, size in enumerate(sizes)
-    ]
+        shares = (divisor_override, 1)
     pairs = (window.kernel, window.stride, window.padding)
-    return Grid(*axes), (*pairs, window.ceil_mode, padded, divisor_override)
+    return window.grid(sizes, shares), (*pairs, window.ceil_mode, padded, divisor_override)

@@ -95,8 +95,10 @@ class Conv2d(Operator[Conv2dAlgorithm]):
 
         P = (H + 2 padding - dilation (R - 1) - 1) / stride + 1, rounded down; Q alike. Without
         channels to come in none go out (K = 0), as in torch. With `relu`, which torch has not, what
-        is negative becomes 0: one pass over memory less than by the operator `relu`. Raises
-        TypeError, ValueError, and NotImplementedError for what this algorithm does not do.
+        is negative becomes 0: one pass over memory less than by the operator `relu`. A NaN or an
+        infinity in a weight, times the zeros of the padding, is NaN or is left out, by algorithm:
+        torch's own differ in that too. Raises TypeError, ValueError, and NotImplementedError for
+        what this algorithm does not do.
         """
         relu = flag("relu", relu)
         call = self._checked(input, weight, bias, stride, padding, dilation, groups, relu)

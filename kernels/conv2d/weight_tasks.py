@@ -32,7 +32,7 @@ def sum_chunk(
             _pack(tile, lanes, a_side, block, a, a_cuts[first_a:end_a], a_room)
         else:
             _pad(a_side, block, a, a_room)
-        # One call for each, as a read-only array has a type of its own.
+        # What is not packed is read where it lies.
         if packed:
             _pack(tile, lanes, b_side, block, b, b_cuts[first_b:end_b], b_room)
             _sum_block(

@@ -1,6 +1,6 @@
 """cross_entropy in blocks that stay in the first cache; log_softmax is nowhere written.
 
-Along rows, columns or turned rows, as `kernels.blocks` says.
+Along rows (`by_rows`), columns or turned rows (`by_columns`), as `kernels.blocks` says.
 """
 
 from __future__ import annotations
@@ -11,23 +11,14 @@ import numpy as np
 from numba import njit, prange
 
 from kernels.arrays import Array
-from kernels.blocks import (
-    GRAIN,
-    SHORT,
-    block_width,
-    blocks,
-    column_block,
-    column_tops,
-    row_top,
-    turn,
-)
+from kernels.blocks import GRAIN, SHORT, block_width, blocks, column_block, turn
 from kernels.compiled import Kernel
+from kernels.cross_entropy.by_columns import column_gradients, column_losses
+from kernels.cross_entropy.by_rows import row_gradients, row_losses
 from kernels.cross_entropy.operator import Call, CrossEntropyAlgorithm
 from kernels.cross_entropy.positions import loss_grads, terms
-from kernels.exponential import any_order, exp, exp_to_add, log, rank, unrank, widest_vectors
+from kernels.exponential import any_order
 
-RUN = 64
-"""Numbers that LLVM's loops take at a time; what is left over of a row is filled up to as many."""
 SUMMED = 1024
 """Losses that are added one after another, in several vectors."""
 
@@ -118,19 +109,19 @@ def _losses_block(task, terms, losses, n, inner, width):
         begin, count = column_block(task, classes, inner, width)
         first = begin // (classes * inner) * inner + begin % (classes * inner)
         labels, result = terms.labels[first : first + count], losses[first : first + count]
-        _column_losses(x[begin:], labels, q[begin:], terms, result, inner)
+        column_losses(x[begin:], labels, q[begin:], terms, result, inner)
         return
     first, last = task * width, min((task + 1) * width, n)
     begin, end = first * classes, last * classes
     labels, result = terms.labels[first:last], losses[first:last]
     if classes >= SHORT:
-        _row_losses(x[begin:end], labels, q[begin:end], terms, result)
+        row_losses(x[begin:end], labels, q[begin:end], terms, result)
         return
     turned, turned_q = np.empty(end - begin, x.dtype), np.empty(q[begin:end].size, x.dtype)
     turn(x[begin:end], turned, last - first, classes)
     if turned_q.size:
         turn(q[begin:end], turned_q, last - first, classes)
-    _column_losses(turned, labels, turned_q, terms, result, last - first)
+    column_losses(turned, labels, turned_q, terms, result, last - first)
 
 
 @njit(cache=True, nogil=True)
@@ -141,175 +132,19 @@ def _gradients_block(task, terms, grads, gx, n, inner, width):
         first = begin // (classes * inner) * inner + begin % (classes * inner)
         labels = terms.labels[first : first + count]
         own = grads if grads.size == 1 else grads[first : first + count]
-        _column_gradients(x[begin:], labels, q[begin:], terms, own, gx[begin:], inner, count)
+        column_gradients(x[begin:], labels, q[begin:], terms, own, gx[begin:], inner, count)
         return
     first, last = task * width, min((task + 1) * width, n)
     begin, end = first * classes, last * classes
     labels = terms.labels[first:last]
     own = grads if grads.size == 1 else grads[first:last]
     if classes >= SHORT:
-        _row_gradients(x[begin:end], labels, q[begin:end], terms, own, gx[begin:end])
+        row_gradients(x[begin:end], labels, q[begin:end], terms, own, gx[begin:end])
         return
     turned, turned_q = np.empty(end - begin, x.dtype), np.empty(q[begin:end].size, x.dtype)
     result = np.empty_like(turned)
     turn(x[begin:end], turned, last - first, classes)
     if turned_q.size:
         turn(q[begin:end], turned_q, last - first, classes)
-    _column_gradients(turned, labels, turned_q, terms, own, result, last - first, last - first)
+    column_gradients(turned, labels, turned_q, terms, own, result, last - first, last - first)
     turn(result, gx[begin:end], classes, last - first)
-
-
-@njit(cache=True, nogil=True)
-def _row_losses(x, labels, q, terms, losses):
-    widest_vectors()
-    weight, own, spread, classes = terms.weight, terms.own, terms.spread, terms.weight.size
-    rest, whole = np.full(RUN, x.dtype.type(-np.inf)), classes // RUN * RUN
-    for r in range(losses.size):
-        losses[r] = 0
-        if labels.size and labels[r] == terms.ignore_index:
-            continue
-        begin, loss = r * classes, x.dtype.type(0)
-        row = x[begin : begin + whole]
-        for c in range(classes - whole):
-            rest[c] = x[begin + whole + c]
-        top = unrank(max(rank(row_top(row)), rank(row_top(rest))))
-        shift = log(_total(row, top) + _total(rest, top))
-        if q.size:
-            for c in range(classes):
-                part = (q[begin + c] * own + spread) * weight[c]
-                loss = any_order(loss, part * (x[begin + c] - top - shift))
-        else:
-            if spread > 0:
-                for c in range(classes):
-                    loss = any_order(loss, spread * weight[c] * (x[begin + c] - top - shift))
-            loss += own * (weight[labels[r]] * (x[begin + labels[r]] - top - shift))
-        losses[r] = -loss
-
-
-@njit(cache=True, nogil=True)
-def _total(x, top):
-    """The sum of exp(x - top), where some x is top or others are added to it."""
-    widest_vectors()
-    total = x.dtype.type(0)
-    for c in range(x.size):
-        total = any_order(total, exp_to_add(x[c] - top))
-    return total
-
-
-@njit(cache=True, nogil=True)
-def _row_gradients(x, labels, q, terms, grads, gx):
-    widest_vectors()
-    weight, own, spread, classes = terms.weight, terms.own, terms.spread, terms.weight.size
-    for r in range(x.size // classes):
-        row, result = x[r * classes : (r + 1) * classes], gx[r * classes : (r + 1) * classes]
-        grad, label = grads[0] if grads.size == 1 else grads[r], 0
-        if labels.size:
-            label = labels[r]
-            if label == terms.ignore_index:
-                grad, label = x.dtype.type(0), 0
-        top, total, shares = row_top(row), x.dtype.type(0), x.dtype.type(0)
-        for c in range(classes):
-            result[c] = exp(row[c] - top)
-            total = any_order(total, result[c])
-        if q.size:
-            share = q[r * classes : (r + 1) * classes]
-            for c in range(classes):
-                shares = any_order(shares, (share[c] * own + spread) * weight[c])
-            scale = grad * shares / total
-            for c in range(classes):
-                part = (share[c] * own + spread) * weight[c]
-                result[c] = result[c] * scale - grad * part
-            continue
-        if spread > 0:
-            for c in range(classes):
-                shares = any_order(shares, spread * weight[c])
-        shares += own * weight[label]
-        scale = grad * shares / total
-        for c in range(classes):
-            result[c] *= scale
-        if spread > 0:
-            for c in range(classes):
-                result[c] -= grad * (spread * weight[c])
-        result[label] -= grad * (own * weight[label])
-
-
-@njit(cache=True, nogil=True)
-def _column_losses(x, labels, q, terms, losses, step):
-    widest_vectors()
-    weight, own, spread, count = terms.weight, terms.own, terms.spread, losses.size
-    tops, shifts = np.empty(count, x.dtype), np.zeros(count, x.dtype)
-    column_tops(x, weight.size, step, tops)
-    for c in range(weight.size):
-        given = x[c * step : c * step + count]
-        for i in range(count):
-            shifts[i] += exp_to_add(given[i] - tops[i])
-    for i in range(count):
-        shifts[i] = log(shifts[i])
-        losses[i] = 0
-    if q.size or spread > 0:
-        for c in range(weight.size):
-            given, factor = x[c * step : c * step + count], weight[c]
-            if q.size:
-                share = q[c * step : c * step + count]
-                for i in range(count):
-                    part = (share[i] * own + spread) * factor
-                    losses[i] -= part * (given[i] - tops[i] - shifts[i])
-            else:
-                for i in range(count):
-                    losses[i] -= spread * factor * (given[i] - tops[i] - shifts[i])
-    for i in range(labels.size):
-        if labels[i] == terms.ignore_index:
-            losses[i] = 0
-        else:
-            logarithm = x[labels[i] * step + i] - tops[i] - shifts[i]
-            losses[i] -= own * (weight[labels[i]] * logarithm)
-
-
-@njit(cache=True, nogil=True)
-def _column_gradients(x, labels, q, terms, grads, gx, step, count):
-    widest_vectors()
-    weight, own, spread = terms.weight, terms.own, terms.spread
-    tops, totals = np.empty(count, x.dtype), np.zeros(count, x.dtype)
-    shares, scales = np.zeros(count, x.dtype), np.empty(count, x.dtype)
-    column_tops(x, weight.size, step, tops)
-    for c in range(weight.size):
-        given, result, factor = (
-            x[c * step : c * step + count],
-            gx[c * step : c * step + count],
-            weight[c],
-        )
-        for i in range(count):
-            result[i] = exp(given[i] - tops[i])
-            totals[i] += result[i]
-        if q.size:
-            share = q[c * step : c * step + count]
-            for i in range(count):
-                shares[i] += (share[i] * own + spread) * factor
-        elif spread > 0:
-            for i in range(count):
-                shares[i] += spread * factor
-    for i in range(count):
-        grad = grads[0] if grads.size == 1 else grads[i]
-        if labels.size:
-            if labels[i] == terms.ignore_index:
-                grad = x.dtype.type(0)
-            else:
-                shares[i] += own * weight[labels[i]]
-        scales[i] = grad
-        totals[i] = grad * shares[i] / totals[i]
-    for c in range(weight.size):
-        result, factor = gx[c * step : c * step + count], weight[c]
-        if q.size:
-            share = q[c * step : c * step + count]
-            for i in range(count):
-                part = (share[i] * own + spread) * factor
-                result[i] = result[i] * totals[i] - scales[i] * part
-        elif spread > 0:
-            for i in range(count):
-                result[i] = result[i] * totals[i] - scales[i] * (spread * factor)
-        else:
-            for i in range(count):
-                result[i] *= totals[i]
-    for i in range(labels.size):
-        if labels[i] != terms.ignore_index:
-            gx[labels[i] * step + i] -= scales[i] * (own * weight[labels[i]])

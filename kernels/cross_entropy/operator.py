@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from kernels.arrays import Array, empty, float_array, integer
+from kernels.arrays import Array, empty, float_array, integer, unlocked
 from kernels.operator import Algorithm, Operator
 
 REDUCTIONS = ("none", "mean", "sum")
@@ -187,4 +187,4 @@ def _labels(target: Array, given: Array, classes: int, ignore_index: int) -> Arr
                 f"target must be a class from 0 to {classes - 1}, there are {classes}, "
                 f"or ignore_index ({ignore_index}); got {target[wrong].flat[0]}"
             )
-    return np.asarray(target)
+    return unlocked(np.asarray(target))

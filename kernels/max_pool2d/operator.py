@@ -7,9 +7,9 @@ from typing import Any, Literal, NamedTuple, overload
 
 import numpy as np
 
-from kernels.arrays import Array, empty, flag, is_channels_last
+from kernels.arrays import Array, empty, flag, is_channels_last, unlocked
 from kernels.operator import Algorithm, Operator
-from kernels.pooling import Grid, Pair, Window, gradient, remembered, sliding, whole_images
+from kernels.pooling import Grid, Pair, Window, gradient, remembered, whole_images
 
 
 class Call(NamedTuple):
@@ -170,18 +170,7 @@ def _grid(
     ceil_mode: bool,
 ) -> tuple[Window, Grid]:
     window = Window.checked(kernel_size, stride, padding, dilation, ceil_mode)
-    axes = [
-        sliding(
-            size,
-            window.outputs(axis, size),
-            window.kernel[axis],
-            window.stride[axis],
-            window.padding[axis],
-            window.dilation[axis],
-        )
-        for axis, size in enumerate(sizes)
-    ]
-    return window, Grid(*axes)
+    return window, window.grid(sizes)
 
 
 def _indices(indices: object, call: Call) -> Array:
@@ -191,5 +180,5 @@ def _indices(indices: object, call: Call) -> Array:
         raise TypeError(f"indices must be an int64 array, got {came}")
     if indices.shape != wanted:
         raise ValueError(f"indices must have shape {wanted}, got {indices.shape}")
-    aligned = np.require(indices, requirements="A")
+    aligned = unlocked(np.require(indices, requirements="A"))
     return aligned if call.batched else aligned[None]
