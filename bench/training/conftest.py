@@ -10,6 +10,8 @@ import pytest
 
 from bench.suite import suite_of
 from bench.training.progress import TRAINED
+from models import InputError
+from pytest_speedup.fields import visible
 from pytest_speedup.measuring import state_of
 
 if TYPE_CHECKING:
@@ -51,9 +53,20 @@ def _threads_of(item: pytest.Item) -> int:
 @pytest.fixture(scope="session")
 def dataset(request: pytest.FixtureRequest) -> Dataset:
     """The images of --data-dir, or the embedded digits, for the CIFAR CNN."""
+    from models.cifar_cnn import CLASSES
     from models.datasets import load_dataset
 
-    return load_dataset(suite_of(request.config).data)
+    try:
+        data = load_dataset(suite_of(request.config).data)
+    except InputError as error:
+        pytest.fail(visible(str(error)), pytrace=False)
+    if len(data.classes) > CLASSES:
+        pytest.fail(
+            f"--data-dir: {len(data.classes)} classes, and the CIFAR CNN tells {CLASSES} apart; "
+            f"give data of {CLASSES} or fewer",
+            pytrace=False,
+        )
+    return data
 
 
 @pytest.fixture(scope="session")
@@ -62,7 +75,7 @@ def problem_of(request: pytest.FixtureRequest, dataset: Dataset) -> Callable[[in
     from bench.training.problem import make_problem
     from bench.training.trainer import Task
 
-    task = Task("cifar_cnn", suite_of(request.config).training, len(dataset.classes))
+    task = Task("cifar_cnn", suite_of(request.config).training)
     return cache(lambda batch_size: make_problem(task, dataset, batch_size=batch_size))
 
 

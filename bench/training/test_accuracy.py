@@ -71,7 +71,7 @@ def trained(request: pytest.FixtureRequest, suite: Suite, dataset: Dataset) -> C
             show(run)
 
     def run_of(strategy: str, comm: Intracomm | None = None) -> Run:
-        task = Task("cifar_cnn", suite.training, len(dataset.classes))
+        task = Task("cifar_cnn", suite.training)
         plan = Plan(strategy, task, suite.checkpoint_dir, suite.resume)
         try:
             run = train(plan, dataset, comm, tell)
