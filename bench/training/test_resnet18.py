@@ -1,8 +1,14 @@
 """ResNet18 on photographs of class folders, in PyTorch: those of --data-dir, or the embedded ones.
 
-Images have 64 pixels a side and a call makes two steps, so that it lasts about a second; ResNet18's
-own 224 take twelve times as long. Batch norm's running statistics are among the weights that are
-compared.
+Images have 64 pixels a side, so that a call of one step on 32 of them lasts a third of a second on
+one thread; ResNet18's own 224 take twelve times as long. Batch norm's running statistics are among
+the weights that are compared.
+
+One step alone, because float32 runs that differ in the order of summation part soon: after one they
+are off by 0.6 % of an array's change, after two by 7 %. What is allowed, eight times that, then is
+5 %, and one wrong label of 32 changes 38 %. Adam divides each gradient by its own size, so that its
+first step is as large where the gradient is a rounding error: nothing could be told apart, and its
+arms are skipped.
 """
 
 from __future__ import annotations
@@ -18,7 +24,9 @@ from models.datasets import load_dataset
 from models.photo_crops import embedded_folders
 
 SIZE = 64
-STEPS = 2
+STEPS = 1
+MOST = 0.2
+"""Of an array's change: a check that allows more finds too little."""
 pytestmark = pytest.mark.parametrize("network", [f"resnet18 {SIZE}px"])  # the group's name
 
 
@@ -28,7 +36,14 @@ def photographs(request: pytest.FixtureRequest) -> Problem:
     suite = suite_of(request.config)
     data = suite.data if suite.data.data_dir else DataChoice(data_dir=embedded_folders())
     dataset = load_dataset(data, SIZE)
-    return make_problem(Task("resnet18", suite.training, len(dataset.classes)), dataset, STEPS)
+    task = Task("resnet18", suite.training, len(dataset.classes))
+    problem = make_problem(task, dataset, STEPS)
+    if problem.allowed > MOST:
+        pytest.skip(
+            f"with {task.settings.optimizer} float32 runs differ too much to be checked: "
+            f"{problem.allowed:.2g} of a change would have to be allowed, at most {MOST}"
+        )
+    return problem
 
 
 @pytest.mark.speedup
