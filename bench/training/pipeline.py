@@ -7,9 +7,9 @@ pipeline         the batch in micro-batches by `torch.distributed.pipelining`: w
                  1F1B takes turns, and keeps fewer activations
 
 The CIFAR CNN is cut behind its first pooling. By multiplications that is 1 : 10, and behind the
-second one 5 : 1; but stage 0 has the large images, whose relu and pooling cost as much as a
+second one 5 : 1; but stage 0 has the large images, whose relu and pooling cost more than their
 convolution. In time, forward and backward of a batch of 32 on one thread, the shares are 42 and
-58 %, where the second pooling gives 85 and 15 %.
+58 %, where the second pooling gives 83 and 17 %.
 
 The loss is the sum over a micro-batch's images / images of the whole batch, so that gradients add
 up to those of the whole batch's mean; torch must not scale them once more. Where micro-batches do
