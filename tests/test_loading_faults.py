@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -97,12 +98,14 @@ def test_a_worker_that_hangs_ends_loading_in_time(photos, name, monkeypatch):
 
 LOADING = """
 if __name__ == "__main__":  # nothing above: every worker would run it
+    import signal
     import sys
     import psutil
     from contextlib import ExitStack
     from pathlib import Path
     from tests.loading_cases import LOADERS, make_photos
 
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background ignores it
     photos = make_photos(Path(sys.argv[1]))
     with ExitStack() as started:
         loads = [started.enter_context(LOADERS[name](photos)) for name in sys.argv[2:]]
@@ -127,14 +130,18 @@ def test_no_worker_outlives_an_interrupted_or_killed_run(tmp_path, how):
         text=True,
         start_new_session=True,
     )
-    started = [psutil.Process(int(pid)) for pid in run.stdout.readline().split()]
-    assert len(started) >= 8
-    time.sleep(0.5)
-    if how == signal.SIGINT:
-        os.killpg(run.pid, how)
-    else:
-        run.kill()
-    _, said = run.communicate(timeout=60)
+    try:
+        started = [psutil.Process(int(pid)) for pid in run.stdout.readline().split()]
+        assert len(started) >= 8
+        time.sleep(0.5)
+        if how == signal.SIGINT:
+            os.killpg(run.pid, how)
+        else:
+            run.kill()
+        _, said = run.communicate(timeout=60)
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(run.pid, signal.SIGKILL)
     assert how == signal.SIGKILL or "KeyboardInterrupt" in said
     assert all_end(started, 30)
     assert shared_by(started) == []
