@@ -272,11 +272,12 @@ def faults():
 if {keep}:
     keep_freed_memory()
 x = torch.ones(6_000_000)
-torch.relu(x)
-before = faults()
-for _ in range(10):
+taken = []
+for _ in range(11):
+    before = faults()
     torch.relu(x)
-print((faults() - before) // 10)
+    taken.append(faults() - before)
+print(sorted(taken)[5])  # what lies in the way once is no rule
 """
 
 

@@ -144,13 +144,18 @@ def test_a_killed_worker_is_an_error_and_no_process_is_left(work):
     assert not any(psutil.pid_exists(pid) for pid in pool.pids)
 
 
+def spawned():
+    children = psutil.Process().children()
+    return [child.pid for child in children if "spawn_main" in " ".join(child.cmdline())]
+
+
 def kill_the_last_of(workers):
     """Kill the worker that was spawned last, while it is still importing torch."""
+    before = set(spawned())  # other tests' pools
     started = []
     while len(started) < workers:
         time.sleep(0.05)
-        children = psutil.Process().children()
-        started = [child.pid for child in children if "spawn_main" in " ".join(child.cmdline())]
+        started = [pid for pid in spawned() if pid not in before]
     time.sleep(0.3)  # it is handed what it needs to start
     os.kill(max(started), signal.SIGKILL)
 

@@ -135,7 +135,7 @@ def told_suite(pytester, *options):
 
 
 def test_training_has_the_defaults_that_its_settings_have(pytester):
-    line = f"{Settings()}|{DataChoice()}|checkpoints|False"
+    line = f"{Settings()}|{DataChoice()}|None|False"
     assert any(line in told for told in told_suite(pytester))
 
 
