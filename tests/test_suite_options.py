@@ -135,8 +135,13 @@ def told_suite(pytester, *options):
 
 
 def test_training_has_the_defaults_that_its_settings_have(pytester):
-    line = f"{Settings()}|{DataChoice()}|checkpoints|False"
+    line = f"{Settings()}|{DataChoice()}|None|False"
     assert any(line in told for told in told_suite(pytester))
+
+
+def test_a_training_run_that_was_asked_for_is_kept_in_checkpoints(pytester):
+    line = f"{Settings(epochs=2)}|{DataChoice()}|checkpoints|False"
+    assert any(line in told for told in told_suite(pytester, "--epochs", "2"))
 
 
 def test_training_gets_what_was_asked_for(pytester):
