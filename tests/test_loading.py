@@ -15,6 +15,7 @@ from bench.loading.training import Training
 from bench.training.settings import Settings
 from models import InputError
 from pytest_speedup.proof import ProofError, Tolerance, prove
+from tests.cifar_files import write_python
 from tests.loading_cases import BATCH, LOADERS, NUMBER, SIZE, make_photos
 
 EXACT = Tolerance()
@@ -171,6 +172,11 @@ def test_training_leaves_the_same_weights_after_every_restart(
     training.restart()
     with pytest.raises(ProofError):  # batches in another order
         prove(training.epoch(pairs[::-1]), first, EXACT)
+
+
+def test_cifar10_is_refused_by_its_name(tmp_path):
+    with pytest.raises(InputError, match="CIFAR-10's pictures need no decoding"):
+        read_photos(write_python(tmp_path), None, SIZE, 32)
 
 
 def test_training_takes_the_optimizer_that_was_asked_for(photos, expected, torch_on_one_thread):
