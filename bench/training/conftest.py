@@ -76,12 +76,22 @@ def dataset(request: pytest.FixtureRequest) -> Dataset:
 
 @pytest.fixture(scope="session")
 def problem_of(request: pytest.FixtureRequest, dataset: Dataset) -> Callable[[int], Problem]:
-    """A function of the whole batch's size -> the CIFAR CNN's problem."""
+    """A function of the whole batch's size -> the CIFAR CNN's problem.
+
+    Fails in one line where training with these settings diverges.
+    """
     from bench.training.problem import make_problem
-    from bench.training.trainer import Task
+    from bench.training.trainer import DivergedError, Task
 
     task = Task("cifar_cnn", suite_of(request.config).training)
-    return cache(lambda batch_size: make_problem(task, dataset, batch_size=batch_size))
+
+    def of(batch_size: int) -> Problem:
+        try:
+            return make_problem(task, dataset, batch_size=batch_size)
+        except DivergedError as error:
+            raise pytest.fail.Exception(str(error), pytrace=False) from None
+
+    return cache(of)
 
 
 @pytest.fixture(scope="session")
