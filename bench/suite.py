@@ -66,7 +66,8 @@ OPTIONS = {
     "--batch-size": (
         None,
         "N",
-        f"Images of one training step, over all workers together. Default: {DEFAULT.batch_size}",
+        "Images of one training step, over all workers together, or of one that is loaded, but "
+        f"then a quarter of all at most. Default: {DEFAULT.batch_size}",
     ),
     "--lr": (None, "RATE", f"Learning rate. Default: {DEFAULT.lr}"),
     "--momentum": (None, "M", f"Of --optimizer sgd. Default: {DEFAULT.momentum}"),
@@ -75,12 +76,14 @@ OPTIONS = {
         None,
         "DIR",
         "Data to train on and to load: CIFAR-10's files, or a folder of images for each class. "
-        "Default: the handwritten digits of scikit-learn",
+        "Default: the handwritten digits of scikit-learn to train the CIFAR CNN on, and crops of "
+        "photographs to load and for ResNet18",
     ),
     "--subset": (
         None,
         "N",
-        "Train on so few images, equally many of each class. Default: all",
+        "Train on so few images, or load them, as equally many of each class as can be. Default: "
+        "all to train on, 64 to load",
     ),
     "--dask-scheduler": (
         None,

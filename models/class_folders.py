@@ -69,7 +69,9 @@ def read_class_folders(folder: Path, subset: int | None = None) -> ClassFolders:
             f"--subset {subset}: {root} holds {len(turns)} images; allowed: 1 to {len(turns)}"
         )
     labels, files = zip(*sorted(turns[:subset]), strict=True)
-    return ClassFolders(folder.name, files, labels, tuple(each.name for each in classes))
+    return ClassFolders(
+        folder.name or folder.resolve().name, files, labels, tuple(each.name for each in classes)
+    )
 
 
 def load_image(file: Path, size: int, out: np.ndarray | None = None) -> np.ndarray:

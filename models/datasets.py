@@ -1,6 +1,6 @@
 """What a network is trained on: handwritten digits, CIFAR-10, or one's own class folders.
 
-All come with the classes in turn, so that each batch, and each subset, has some of every class.
+All come with the classes in turn, so that each subset has some of every class.
 """
 
 from __future__ import annotations
@@ -46,16 +46,20 @@ class Dataset:
     classes: tuple[str, ...]
 
 
-def load_dataset(choice: DataChoice, size: int = 32) -> Dataset:
+def load_dataset(
+    choice: DataChoice, size: int = 32, *, most: int | None = None, classes: int | None = None
+) -> Dataset:
     """The data that were chosen, each image of `size` pixels a side; always the same ones.
 
-    Of a subset the training images come with as small a share of the test images. Raises
-    InputError, naming the option, the folder or the file.
+    Of a subset the training images come with as small a share of the test images. most: images to
+    train on that are enough, and to test on; no others are decoded. classes: that the network tells
+    apart. Raises InputError, naming the option, the folder or the file, and for more classes before
+    an image is read.
     """
     try:
         if choice.data_dir is None:
-            return _digits(choice.subset, size)
-        return _from_folder(choice.data_dir, choice, size)
+            return _digits(choice.subset, size, most)
+        return _from_folder(choice.data_dir, choice, size, most, classes)
     except MemoryError:
         raise InputError(
             f"the images, {size} px a side, do not fit into this machine's memory; take fewer of "
@@ -67,7 +71,9 @@ def load_dataset(choice: DataChoice, size: int = 32) -> Dataset:
         ) from None
 
 
-def _from_folder(folder: Path, choice: DataChoice, size: int) -> Dataset:
+def _from_folder(
+    folder: Path, choice: DataChoice, size: int, most: int | None, classes: int | None
+) -> Dataset:
     why = unreadable(folder, folder=True)
     found = None if why else find_cifar10(folder)
     if found is None and choice.download:
@@ -76,7 +82,7 @@ def _from_folder(folder: Path, choice: DataChoice, size: int) -> Dataset:
 
         found = download_cifar10(folder)
     if found is not None:
-        return _cifar10(found, choice.subset, size)
+        return _cifar10(found, choice.subset, size, most)
     if why is None and not any(path.is_dir() for path in folder.iterdir()):
         why = "it holds neither"
     if why is not None:
@@ -85,12 +91,12 @@ def _from_folder(folder: Path, choice: DataChoice, size: int) -> Dataset:
             f"which --download fetches, or cifar-10-batches-bin), and a folder of images for each "
             f"class, in the folder itself or in its folders train and val"
         )
-    return _class_folders(folder, choice.subset, size)
+    return _class_folders(folder, choice.subset, size, most, classes)
 
 
-def _digits(subset: int | None, size: int) -> Dataset:
+def _digits(subset: int | None, size: int, most: int | None) -> Dataset:
     images, labels, test_images, test_labels = load_digits(size)
-    training, test = picked(labels, test_labels, subset)
+    training, test = (places[:most] for places in picked(labels, test_labels, subset))
     return Dataset(
         "digits",
         images[training],
@@ -101,9 +107,10 @@ def _digits(subset: int | None, size: int) -> Dataset:
     )
 
 
-def _cifar10(folder: Path, subset: int | None, size: int) -> Dataset:
+def _cifar10(folder: Path, subset: int | None, size: int, most: int | None) -> Dataset:
     whole = read_cifar10(folder)
-    training, test = picked(whole.training.labels, whole.test.labels, subset)
+    both = picked(whole.training.labels, whole.test.labels, subset)
+    training, test = (places[:most] for places in both)
     return Dataset(
         "cifar10",
         _normalised(whole.training.images[training], size),
@@ -120,7 +127,9 @@ def _normalised(pictures: NDArray[np.uint8], size: int) -> NDArray[np.float32]:
     return enlarged(images, size)
 
 
-def _class_folders(folder: Path, subset: int | None, size: int) -> Dataset:
+def _class_folders(
+    folder: Path, subset: int | None, size: int, most: int | None, classes: int | None
+) -> Dataset:
     # Here, because it brings Pillow.
     from models.class_folders import load_image, read_class_folders
 
@@ -131,6 +140,11 @@ def _class_folders(folder: Path, subset: int | None, size: int) -> Dataset:
         return images
 
     whole = read_class_folders(folder)
+    if classes is not None and len(whole.classes) > classes:
+        raise InputError(
+            f"--data-dir {folder}: {len(whole.classes)} classes, and the network tells {classes} "
+            f"apart; give data of {classes} or fewer"
+        )
     files, labels = list(whole.files), np.array(whole.labels, np.int64)
     apart = _test_folder(folder)
     if apart is None:
@@ -145,7 +159,7 @@ def _class_folders(folder: Path, subset: int | None, size: int) -> Dataset:
     else:
         tested = read_class_folders(apart)
         test_files, test_labels = list(tested.files), _labels_in(whole.classes, tested, apart)
-    training, testing = picked(labels, test_labels, subset)
+    training, testing = (places[:most] for places in picked(labels, test_labels, subset))
     return Dataset(
         whole.name,
         load(files, training),

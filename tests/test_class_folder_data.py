@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -100,3 +102,25 @@ def test_a_subset_loads_no_more_than_it_takes(tmp_path):
         load_dataset(DataChoice(tmp_path, 25), size=8)
     with pytest.raises(InputError, match=r"cat.08\.png"):
         load_dataset(DataChoice(tmp_path), size=8)
+
+
+def test_no_more_is_decoded_than_is_enough(tmp_path):
+    photographs(tmp_path, 10)
+    (tmp_path / "eel" / "02.png").write_bytes(b"broken")
+    data = load_dataset(DataChoice(tmp_path), size=8, most=5)
+    assert data.labels.tolist() == [0, 1, 2, 0, 1]
+    assert len(data.test_labels) == 5
+    assert len(load_dataset(DataChoice(tmp_path, 3), size=8, most=5).labels) == 3
+
+
+def test_more_classes_than_the_network_tells_apart_are_refused_before_an_image_is_read(tmp_path):
+    photographs(tmp_path, 5)
+    (tmp_path / "cat" / "00.png").write_bytes(b"broken")
+    with pytest.raises(InputError, match="3 classes, and the network tells 2 apart; give"):
+        load_dataset(DataChoice(tmp_path), size=8, classes=2)
+
+
+def test_a_folder_named_by_a_dot_has_its_own_name(tmp_path, monkeypatch):
+    photographs(tmp_path, 5)
+    monkeypatch.chdir(tmp_path)
+    assert load_dataset(DataChoice(Path()), size=8).name == tmp_path.name

@@ -12,8 +12,10 @@ from bench.loading.file_cache import cold_is_impossible
 from bench.loading.photos import load_files, read_photos
 from bench.loading.test_loop import loop
 from bench.loading.training import Training
+from bench.training.settings import Settings
 from models import InputError
 from pytest_speedup.proof import ProofError, Tolerance, prove
+from tests.cifar_files import write_python
 from tests.loading_cases import BATCH, LOADERS, NUMBER, SIZE, make_photos
 
 EXACT = Tolerance()
@@ -161,7 +163,7 @@ def test_training_leaves_the_same_weights_after_every_restart(
     photos, expected, torch_on_one_thread
 ):
     pairs = expected[:4]  # batch norm cannot learn from one image of one pixel
-    training = Training(len(photos.classes), lr=0.01, momentum=0.9)
+    training = Training(len(photos.classes), Settings())
     first = training.epoch(pairs)
     training.restart()
     assert prove(training.on(lambda: islice(loop(photos), 4))(), first, EXACT).bitwise
@@ -170,6 +172,21 @@ def test_training_leaves_the_same_weights_after_every_restart(
     training.restart()
     with pytest.raises(ProofError):  # batches in another order
         prove(training.epoch(pairs[::-1]), first, EXACT)
+
+
+def test_cifar10_is_refused_by_its_name(tmp_path):
+    with pytest.raises(InputError, match="CIFAR-10's pictures need no decoding"):
+        read_photos(write_python(tmp_path), None, SIZE, 32)
+
+
+def test_training_takes_the_optimizer_that_was_asked_for(photos, expected, torch_on_one_thread):
+    training = Training(len(photos.classes), Settings(optimizer="adam"))
+    first = training.epoch(expected[:4])
+    sgd = Training(len(photos.classes), Settings()).epoch(expected[:4])
+    with pytest.raises(ProofError):
+        prove(sgd, first, EXACT)
+    training.restart()
+    assert prove(training.epoch(expected[:4]), first, EXACT).bitwise
 
 
 def test_bytes_are_normalised_to_the_same_bits(photos):

@@ -139,6 +139,11 @@ def test_training_has_the_defaults_that_its_settings_have(pytester):
     assert any(line in told for told in told_suite(pytester))
 
 
+def test_a_training_run_that_was_asked_for_is_kept_in_checkpoints(pytester):
+    line = f"{Settings(epochs=2)}|{DataChoice()}|checkpoints|False"
+    assert any(line in told for told in told_suite(pytester, "--epochs", "2"))
+
+
 def test_training_gets_what_was_asked_for(pytester):
     asked = "--epochs 2 --batch-size 8 --batch-sizes 1,2 --lr 0.1 --optimizer adam --resume"
     data = "--data-dir there --subset 5 --download --checkpoint-dir kept"

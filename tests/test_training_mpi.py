@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from training_checks import ADAM, SGD, assert_close, by_torch, digit_batches, start, trained
 
 from bench.training.mpi_trainer import IndependentTrainer, MpiTrainer, OverlapTrainer, share_of
@@ -92,6 +94,29 @@ def test_batches_that_do_not_divide_and_a_last_short_one_count_as_torchs(
     alone = trained(MpiTrainer(SGD, comm.Split(comm.rank), dtype=np.float64), start(), batches)
     assert_close(state, alone)
     assert_same_bits_on_all_ranks(comm, state)
+
+
+class LastIsLate(SharedTrainer):
+    """Its last rank lets the others run ahead before it reads what they wrote."""
+
+    def _gradients(self, batch: Batch) -> NDArray:
+        rows = super()._gradients(batch)
+        if self._comm.rank == self._comm.size - 1:
+            time.sleep(0.3)
+        return rows
+
+
+@pytest.mark.mpi
+def test_a_rank_that_begins_anew_leaves_what_a_late_one_still_reads(comm) -> None:
+    (first,), second = digit_batches(1, 8), digit_batches(2, 8)[1]
+    with LastIsLate(SGD, comm, dtype=np.float64) as trainer:
+        trainer.load(start())
+        trainer.train([first])
+        state = trainer.state()
+        trainer.load(start())
+        trainer.train([second])
+    assert_same_bits_on_all_ranks(comm, state)
+    assert_close(state, by_torch(SGD, 1, 8))
 
 
 @pytest.mark.mpi

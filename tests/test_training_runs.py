@@ -5,31 +5,37 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 from worlds import PREAMBLE, ROOT, launch
 
-from bench.suite import Suite
+from bench.suite import SUITE, Suite
 from bench.sweeps import Sweeps
 from bench.training.checkpoint import path_of, read, save
+from bench.training.conftest import pytest_terminal_summary
 from bench.training.curves import curves, smoothed
 from bench.training.networks import initial_weights
 from bench.training.numpy_trainer import NumpyTrainer
-from bench.training.progress import line
+from bench.training.progress import TRAINED, line
 from bench.training.run import Epoch, Run
-from bench.training.runs import CHECK_STEPS, Plan, accuracy, batches_of, train
+from bench.training.runs import CHECK_STEPS, Plan, accuracy, batches_of, one_epoch, train
 from bench.training.settings import Settings
 from bench.training.strategies import STRATEGIES, names
 from bench.training.summary import goal_of, metrics, side_by_side, table
 from bench.training.test_accuracy import assert_learned
 from bench.training.torch_trainer import TorchTrainer
-from bench.training.trainer import State, Task
+from bench.training.trainer import Batch, State, Task
 from models import Choice
 from models.datasets import DataChoice, Dataset, load_dataset
 from models.numpy_cnn import NumpyCnn
+from pytest_speedup.measuring import STATE
 
 pytestmark = pytest.mark.usefixtures("torch_on_one_thread")
 
@@ -98,6 +104,40 @@ def test_a_check_is_short_and_leaves_nothing(
     assert len(run.losses) == CHECK_STEPS < 32
     assert run.epochs[0].images == 2 * CHECK_STEPS
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_workers_have_to_be_handed_first_is_not_timed(data: Dataset) -> None:
+    class Handed:
+        def hand_over(self, batches: Sequence[Batch]) -> None:
+            self.there = batches
+            time.sleep(0.5)
+
+        def train(self, batches: Sequence[Batch]) -> list[float]:
+            assert batches is self.there
+            return [1.0] * len(batches)
+
+    losses, epoch = one_epoch(Handed(), batches_of(data, 24, 0), None)
+    assert losses == [1.0] * 3
+    assert epoch.seconds < 0.5
+
+
+@pytest.mark.parametrize(("rank", "files"), [(0, {"curves.png", "metrics.json"}), (1, set())])
+def test_the_first_rank_alone_writes_what_a_session_says_in_the_end(
+    tmp_path: Path, rank: int, files: set[str]
+) -> None:
+    run, stash = made("numba", 0.9), pytest.Stash()
+    save(path_of(tmp_path, "numba"), run, State({}))
+    stash[TRAINED] = {"numba": run}
+    stash[SUITE] = SimpleNamespace(checkpoint_dir=tmp_path)
+    stash[STATE] = SimpleNamespace(world=SimpleNamespace(rank=rank))
+    reporter = Mock(config=SimpleNamespace(stash=stash))
+    reporter._tw._file.encoding = "utf-8"
+    pytest_terminal_summary(reporter)
+    assert {path.name for path in tmp_path.iterdir()} - {"numba.npz"} == files
+
+
+def test_a_folders_name_may_have_a_colon() -> None:
+    assert curves([made("numba", 0.9)], 0.9, "cifar_cnn on a: b, 5 images: batch 32, sgd")
 
 
 def test_seconds_to_an_accuracy_are_those_of_the_epochs_up_to_it() -> None:

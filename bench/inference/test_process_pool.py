@@ -13,8 +13,6 @@ from __future__ import annotations
 import multiprocessing
 import os
 import pickle
-import signal
-import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -30,6 +28,7 @@ from torch import Tensor, nn
 
 from bench.inference.forward import in_batches
 from bench.inference.shared import Shared, share
+from bench.lifetime import end_with_parent
 from pytest_speedup.machine import pool_threads
 
 START_SECONDS = 300
@@ -136,19 +135,10 @@ class _Worker:
 
 
 def _start(shared: Shared, next_image: Synchronized[int], everyone: Barrier) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends the pool
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
     torch.set_num_threads(1)
     _Worker.model, _Worker.images, _Worker.logits = shared.open()
     _Worker.next, _Worker.everyone = next_image, everyone
-
-
-def _end_with_parent() -> None:
-    """A parent that is killed cannot end its pool, and idle workers would wait for ever."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)
 
 
 def _meet() -> tuple[int, dict[str, int]]:

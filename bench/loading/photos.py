@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from models import InputError
+from models.cifar10 import find_cifar10
 from models.class_folders import load_image, load_pixels, read_class_folders
 from models.photo_crops import embedded_folders
 
@@ -67,6 +68,11 @@ def read_photos(
     Batches are of `batch_size`, or of a quarter of the epoch where that is less.
     """
     folder = embedded_folders() if data_dir is None else data_dir
+    if find_cifar10(folder) is not None:
+        raise InputError(
+            f"--data-dir {folder}: CIFAR-10's pictures need no decoding, which is what loading is "
+            f"about; run bench/training alone, or give a folder of images for each class"
+        )
     read = read_class_folders(folder, subset)
     if subset is None and len(read.files) > NUMBER:
         read = read_class_folders(folder, NUMBER)

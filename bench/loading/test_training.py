@@ -25,9 +25,8 @@ from bench.suite import suite_of
 
 @pytest.fixture(scope="session")
 def training(request: pytest.FixtureRequest, photos) -> Training:
-    """As --lr and --momentum say."""
-    settings = suite_of(request.config).training
-    return Training(len(photos.classes), settings.lr, settings.momentum)
+    """As --optimizer, --lr and --momentum say."""
+    return Training(len(photos.classes), suite_of(request.config).training)
 
 
 @pytest.fixture(scope="session")

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
-import signal
-import threading
 from multiprocessing.synchronize import Barrier
 from typing import Any
 
 import numpy as np
 from threadpoolctl import threadpool_limits
 
+from bench.lifetime import end_with_parent
 from bench.loading.photos import Photos
 from models.class_folders import load_image
 from pytest_speedup.machine import pool_threads
@@ -29,8 +27,7 @@ class _Worker:
 
 def begin(everyone: Barrier) -> None:
     """Once in each worker of any pool of processes."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends the pool
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
     threadpool_limits(1)
     _Worker.everyone = everyone
 
@@ -40,14 +37,6 @@ def start(photos: Photos, block: Any, everyone: Barrier) -> None:
     begin(everyone)
     _Worker.photos = photos
     _Worker.images = view(photos, block)
-
-
-def _end_with_parent() -> None:
-    """A parent that is killed cannot end its pool, and idle workers would wait for ever."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)
 
 
 def view(photos: Photos, block: Any) -> np.ndarray:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from bench.training.workers import Pool
     from models.datasets import Dataset
 
+DATASET = pytest.StashKey["Dataset"]()
+
 
 def pytest_itemcollected(item: pytest.Item) -> None:
     """Group what is compared."""
@@ -44,6 +46,22 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         config.hook.pytest_deselected(items=beyond)
 
 
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Load the CIFAR CNN's data: what is wrong with them ends the run in one line, at once."""
+    option = session.config.option
+    taken = any("dataset" in getattr(item, "fixturenames", ()) for item in session.items)
+    if not taken or option.collectonly or option.setupplan:
+        return
+    from models.cifar_cnn import CLASSES
+    from models.datasets import load_dataset
+
+    try:
+        data = load_dataset(suite_of(session.config).data, classes=CLASSES)
+    except InputError as error:
+        raise pytest.UsageError(visible(str(error))) from error
+    session.config.stash[DATASET] = data
+
+
 def _threads_of(item: pytest.Item) -> int:
     """All ranks' together, of a test that has both; of others 0."""
     params = item.callspec.params if hasattr(item, "callspec") else {}
@@ -53,30 +71,27 @@ def _threads_of(item: pytest.Item) -> int:
 @pytest.fixture(scope="session")
 def dataset(request: pytest.FixtureRequest) -> Dataset:
     """The images of --data-dir, or the embedded digits, for the CIFAR CNN."""
-    from models.cifar_cnn import CLASSES
-    from models.datasets import load_dataset
-
-    try:
-        data = load_dataset(suite_of(request.config).data)
-    except InputError as error:
-        pytest.fail(visible(str(error)), pytrace=False)
-    if len(data.classes) > CLASSES:
-        pytest.fail(
-            f"--data-dir: {len(data.classes)} classes, and the CIFAR CNN tells {CLASSES} apart; "
-            f"give data of {CLASSES} or fewer",
-            pytrace=False,
-        )
-    return data
+    return request.config.stash[DATASET]
 
 
 @pytest.fixture(scope="session")
 def problem_of(request: pytest.FixtureRequest, dataset: Dataset) -> Callable[[int], Problem]:
-    """A function of the whole batch's size -> the CIFAR CNN's problem."""
+    """A function of the whole batch's size -> the CIFAR CNN's problem.
+
+    Fails in one line where training with these settings diverges.
+    """
     from bench.training.problem import make_problem
-    from bench.training.trainer import Task
+    from bench.training.trainer import DivergedError, Task
 
     task = Task("cifar_cnn", suite_of(request.config).training)
-    return cache(lambda batch_size: make_problem(task, dataset, batch_size=batch_size))
+
+    def of(batch_size: int) -> Problem:
+        try:
+            return make_problem(task, dataset, batch_size=batch_size)
+        except DivergedError as error:
+            raise pytest.fail.Exception(str(error), pytrace=False) from None
+
+    return cache(of)
 
 
 @pytest.fixture(scope="session")
@@ -108,10 +123,11 @@ def workers() -> Iterator[Pool]:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Tell of the runs to accuracy side by side, where there were any."""
-    done = terminalreporter.config.stash.get(TRAINED, {})
-    folder = suite_of(terminalreporter.config).checkpoint_dir
-    if done and folder is not None:
+    """Tell of the runs to accuracy side by side, where there were any; rank 0 speaks for all."""
+    config = terminalreporter.config
+    done, folder = config.stash.get(TRAINED, {}), suite_of(config).checkpoint_dir
+    world = state_of(config).world if done else None
+    if done and folder is not None and (world is None or world.rank == 0):
         from bench.training.summary import summarise
 
         summarise(done, folder, terminalreporter)

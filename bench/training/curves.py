@@ -44,7 +44,7 @@ def curves(runs: Sequence[Run], goal: float, title: str) -> Figure:
     """Loss over epochs; below it loss and accuracy over seconds."""
     from matplotlib.ticker import LogLocator
 
-    data, made_with = title.split(": ")
+    data, _, made_with = title.rpartition(": ")  # a folder's name may have a colon, too
     frame = Frame(
         title=f"training {data}",
         subtitle=f"{made_with}; one run of each strategy",

@@ -169,7 +169,10 @@ def one_epoch(
     losses: list[float] = []
     sizes: list[int] = []
     seconds = 0.0
+    hand_over = getattr(trainer, "hand_over", None)
     while chunk := list(islice(batches, STEPS_AT_ONCE)):
+        if hand_over is not None:  # where workers see them, as others have them already
+            hand_over(chunk)
         if comm is not None:
             comm.Barrier()
         begin = time.perf_counter()

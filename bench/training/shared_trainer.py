@@ -1,8 +1,9 @@
-"""Data parallel training in the memory that the ranks of one machine share: no gradient is copied.
+"""Data parallel training in memory that the ranks of one machine share: no gradient is sent.
 
 Each rank's gradients lie in an MPI-3 shared memory window, and each rank adds them up itself, rank
-0's first, in the optimizer's pass over them. There are two sets, used in turn: a rank that is a
-step ahead does not write what others still read, and one barrier a step is enough.
+0's first, in the optimizer's pass over them. There are two sets, used in turn, also across
+`load`: a rank that is a step ahead does not write what others still read, and one barrier a step is
+enough.
 """
 
 from __future__ import annotations
@@ -45,6 +46,7 @@ class SharedTrainer(MpiTrainer):
             MPI.Win.Allocate_shared(length, dtype.itemsize, comm=self._comm) for _ in range(2)
         ]
         self._sets = []
+        self._turn = 0
         for window in self._windows:
             first, _ = window.Shared_query(0)  # the others' lie behind it, one after another
             memory = MPI.buffer.fromaddress(first.address, self._comm.size * length)
@@ -61,7 +63,8 @@ class SharedTrainer(MpiTrainer):
                 window.Free()
 
     def _gradients(self, batch: Batch) -> NDArray:
-        turn = self._optimizer.steps % 2
+        turn = self._turn
+        self._turn = 1 - turn
         rows = self._sets[turn]
         self._network.gradients = over(rows[self._comm.rank, : WEIGHTS + 1])
         self._own_gradients(batch)

@@ -76,7 +76,7 @@ def trained(request: pytest.FixtureRequest, suite: Suite, dataset: Dataset) -> C
         try:
             run = train(plan, dataset, comm, tell)
         except (InputError, DivergedError) as error:
-            pytest.fail(visible(str(error)), pytrace=False)
+            raise pytest.fail.Exception(visible(str(error)), pytrace=False) from None
         if suite.checkpoint_dir is not None:
             done[strategy] = run
         return run

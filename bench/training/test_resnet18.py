@@ -19,9 +19,11 @@ from bench.suite import suite_of
 from bench.training.problem import Problem, make_problem, measure
 from bench.training.torch_trainer import TorchTrainer
 from bench.training.trainer import Task
+from models import InputError
 from models.choice import DataChoice
 from models.datasets import load_dataset
 from models.photo_crops import embedded_folders
+from pytest_speedup.fields import visible
 
 SIZE = 64
 STEPS = 1
@@ -35,7 +37,10 @@ def photographs(request: pytest.FixtureRequest) -> Problem:
     """ResNet18 on batches of --batch-size."""
     suite = suite_of(request.config)
     data = suite.data if suite.data.data_dir else DataChoice(data_dir=embedded_folders())
-    dataset = load_dataset(data, SIZE)
+    try:
+        dataset = load_dataset(data, SIZE, most=STEPS * suite.training.batch_size)
+    except InputError as error:
+        raise pytest.fail.Exception(visible(str(error)), pytrace=False) from None
     task = Task("resnet18", suite.training, len(dataset.classes))
     problem = make_problem(task, dataset, STEPS)
     if problem.allowed > MOST:

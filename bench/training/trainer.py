@@ -2,7 +2,7 @@
 
     with Serial(task) as trainer:            # starts what has to be started
         trainer.load(state)
-        losses = trainer.train(batches)      # this alone is timed
+        losses = trainer.train(batches)      # this is timed; of an arm also `weights()` behind it
         state = trainer.state()
 
 A batch is the same for every strategy; one that shares it out does so itself. So all of them do the

@@ -7,10 +7,6 @@ killed while the worker trains.
 from __future__ import annotations
 
 import gc
-import multiprocessing
-import os
-import signal
-import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
@@ -24,6 +20,7 @@ import torch.distributed as dist
 from numpy.typing import NDArray
 from torch import nn
 
+from bench.lifetime import end_with_parent
 from bench.training.networks import build
 from bench.training.process_group import LOOPBACK, joined
 from bench.training.shared_arrays import receive
@@ -64,8 +61,7 @@ class Raised:
 
 def serve(pipe: Connection, threads: int) -> None:
     """Until the parent closes the pipe, or ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
     torch.set_num_threads(threads)
     pipe.send(("done", pool_threads()))
     member = _Member(pipe)
@@ -83,14 +79,6 @@ def serve(pipe: Connection, threads: int) -> None:
             waited = time.monotonic() - member.since
             answer = "raised", Raised(traceback.format_exc(), waited)
         pipe.send(answer)
-
-
-def _end_with_parent() -> None:
-    """A parent that is killed cannot end its workers, and they may be in the middle of a step."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)
 
 
 class _Member:

@@ -134,10 +134,11 @@ class Team(AbstractContextManager["Team"]):
     def train(self, batches: Sequence[Batch]) -> list[float]:
         """A step for each batch; a batch that was trained on before must not have changed since."""
         if not _same(batches, self._batches):
-            self._hand_over(batches)
+            self.hand_over(batches)
         return self._ask("train")[0]
 
-    def _hand_over(self, batches: Sequence[Batch]) -> None:
+    def hand_over(self, batches: Sequence[Batch]) -> None:
+        """Lay them where the workers see them; the next `train` would do it otherwise."""
         with SharedArrays(_named(batches, lambda array: (array.dtype.name, array.shape))) as shared:
             for name, array in _named(batches, lambda array: array).items():
                 shared.arrays[name][...] = array
