@@ -277,11 +277,14 @@ for _ in range(11):
     before = faults()
     torch.relu(x)
     taken.append(faults() - before)
-print(sorted(taken)[5])  # what lies in the way once is no rule
+print(*sorted(taken))
 """
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc is told to keep memory")
 def test_torchs_results_take_no_new_pages_where_freed_memory_is_kept():
-    kept, given_back = (int(run_python(FAULTS.format(keep=keep))) for keep in (True, False))
-    assert kept < 5 < given_back
+    kept, given_back = (
+        [int(word) for word in run_python(FAULTS.format(keep=keep)).split()]
+        for keep in (True, False)
+    )
+    assert kept[5] < 5 < given_back[-1]  # the median: a call that finds its memory taken is no rule
