@@ -244,7 +244,7 @@ def _scales(arm: Arm, base: Arm) -> bool:
     Without the last condition two processes of two threads each would be told against one CPU.
     """
     return (
-        series.counts_workers(arm)
+        series.has_workers(arm)
         and not arm.oversubscribed
         and not base.oversubscribed
         and base.workers == 1
@@ -266,7 +266,7 @@ def _series(label: str, results: Sequence[ArmResult]) -> SeriesResult:
 
 def _serial_fraction(arms: Sequence[Arm]) -> Estimate | None:
     """Amdahl's fit over the points that scale from the series' own arm with one worker."""
-    base = next((arm for arm in arms if series.counts_workers(arm) and arm.workers == 1), None)
+    base = next((arm for arm in arms if series.has_workers(arm) and arm.workers == 1), None)
     if base is None or base.scaling != "strong":
         return None
     return scaling.amdahl_fit(

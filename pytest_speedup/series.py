@@ -18,6 +18,11 @@ def counts_workers(arm: Arm) -> bool:
     return arm.axis not in BATCH_AXES and is_number(value) and isinstance(value, int)
 
 
+def has_workers(arm: Arm) -> bool:
+    """Whether it counts workers and has one: 0 is the calling process alone, as in a DataLoader."""
+    return counts_workers(arm) and arm.axis is not None and arm.params.get(arm.axis) != 0
+
+
 def is_number(value: object) -> bool:
     """Whether a parameter's value can be a place on a numeric axis; NaN and infinity cannot."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):

@@ -245,6 +245,15 @@ def test_efficiency_counts_workers_of_several_threads_each():
     assert group_of(one, two).results[1].efficiency.value == pytest.approx(1)
 
 
+def test_no_worker_at_all_has_a_relative_speedup_and_no_efficiency():
+    none, one = sweep({0: 1.5, 1: 2.0})
+    none["extra_info"]["speedup"] |= {"workers": 1, "cpus": 1}
+    group = group_of(none, one)
+    result = by_name(group)["test_pool[threads=0]"]
+    assert result.efficiency is None
+    assert by_name(group)["test_pool[threads=1]"].efficiency.value == pytest.approx(1)
+
+
 def test_an_interrupted_run_pairs_the_passes_that_it_has():
     one, two = sweep({1: 2.0, 2: 1.0})
     two["extra_info"]["speedup"]["blocks"] = steady(1.0, 2)
