@@ -129,17 +129,18 @@ def test_all_ranks_know_the_whole_batchs_loss(comm) -> None:
 
 
 @pytest.mark.mpi
-def test_all_ranks_stop_where_one_would_diverge(comm) -> None:
+@pytest.mark.parametrize("kind", [MpiTrainer, SharedTrainer])
+def test_all_ranks_stop_where_one_would_diverge(comm, kind: type[MpiTrainer]) -> None:
     poisoned = [
         batch._replace(
             images=np.where(np.arange(8)[:, None, None, None] == 7, np.inf, batch.images)
         )
         for batch in digit_batches(2, 8)
     ]
-    with MpiTrainer(SGD, comm) as trainer:
-        trainer.load(start())
-        with pytest.raises(DivergedError, match="at step 1"):
-            trainer.train(poisoned)
+    trainer = kind(SGD, comm)
+    with pytest.raises(DivergedError, match="at step 1"):
+        trained(trainer, start(), poisoned)
+    comm.Barrier()  # nobody is left in a collective of its end
 
 
 @pytest.mark.mpi

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.training.mpi_trainer import MpiTrainer
-from bench.training.trainer import Batch
+from bench.training.trainer import Batch, DivergedError
 from models import InputError
 from models.numpy_cnn import WEIGHTS, buffer, over
 
@@ -57,7 +57,8 @@ class SharedTrainer(MpiTrainer):
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._network.gradients = buffer(extra=1)
         self._sets = []
-        if kind is None:  # freeing is collective; after an error others may be elsewhere
+        # Freeing is collective. All ranks diverge together; after another error they may be elsewhere.
+        if kind is None or issubclass(kind, DivergedError):
             for window in self._windows:
                 window.Unlock_all()
                 window.Free()
