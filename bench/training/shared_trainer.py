@@ -57,7 +57,7 @@ class SharedTrainer(MpiTrainer):
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._network.gradients = buffer(extra=1)
         self._sets = []
-        # Freeing is collective. All ranks diverge together; after another error they may be elsewhere.
+        # Freeing is collective; ranks diverge together, after another error they may be elsewhere.
         if kind is None or issubclass(kind, DivergedError):
             for window in self._windows:
                 window.Unlock_all()
