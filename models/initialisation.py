@@ -15,14 +15,12 @@ import numpy as np
 from kernels.arrays import Array
 
 
-def he_normal(
-    shapes: Mapping[str, tuple[int, ...]], seed: int, dtype: type[np.floating] = np.float32
-) -> dict[str, Array]:
-    """Parameters by name: a shape of one dimension is a bias, the rest [outputs, inputs, ...]."""
+def he_normal(shapes: Mapping[str, tuple[int, ...]], seed: int) -> dict[str, Array]:
+    """float32 by name; a shape of one dimension is a bias, others are [outputs, inputs, ...]."""
     rng = np.random.default_rng(seed)
     return {
-        name: np.zeros(shape, dtype)
+        name: np.zeros(shape, np.float32)
         if len(shape) == 1
-        else (rng.standard_normal(shape) * math.sqrt(2 / math.prod(shape[1:]))).astype(dtype)
+        else (rng.standard_normal(shape) * math.sqrt(2 / math.prod(shape[1:]))).astype(np.float32)
         for name, shape in shapes.items()
     }

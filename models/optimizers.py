@@ -101,29 +101,18 @@ class Adam(Optimizer):
     """Moving means of gradient and squared gradient, freed of their start at zero."""
 
     NAMES = ("exp_avg", "exp_avg_sq")
-
-    def __init__(
-        self,
-        weights: Array,
-        lr: float,
-        implementation: str,
-        threads: int | None = None,
-        betas: tuple[float, float] = (0.9, 0.999),
-        eps: float = 1e-8,
-    ) -> None:
-        super().__init__(weights, lr, implementation, threads)
-        self.betas = betas
-        self.eps = eps
+    BETAS = (0.9, 0.999)
+    EPS = 1e-8
 
     def step(self, gradients: Array) -> None:
         """The means, then the weights."""
         self.steps += 1
         mean, square = self.buffers["exp_avg"], self.buffers["exp_avg_sq"]
-        beta1, beta2 = self.betas
+        beta1, beta2 = self.BETAS
         size = self._number(self.lr / (1 - beta1**self.steps))
         root = self._number(math.sqrt(1 - beta2**self.steps))
         rest1, rest2 = self._number(1 - beta1), self._number(1 - beta2)
-        beta, eps = self._number(beta2), self._number(self.eps)
+        beta, eps = self._number(beta2), self._number(self.EPS)
         if self._compiled:
             self._run(_adam, gradients, mean, square, rest1, beta, rest2, size, root, eps)
             return

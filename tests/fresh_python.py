@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
+
+import psutil
 
 from kernels.threads import WORLD_SIZES
 
@@ -28,3 +32,16 @@ def run_python(code, *arguments, **variables):
     )
     assert told.returncode == 0, told.stderr
     return told.stdout.strip()
+
+
+def assert_worker_ends_with_killed_parent(code):
+    """`code` prints the process of its one worker and kills itself."""
+    told = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False
+    )
+    assert told.returncode == -signal.SIGKILL
+    (pid,) = map(int, told.stdout.split())
+    deadline = time.monotonic() + 20
+    while psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
+        assert time.monotonic() < deadline, "the worker outlives its parent"
+        time.sleep(0.05)

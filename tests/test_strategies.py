@@ -30,6 +30,7 @@ from bench.inference.test_thread_pool import ThreadPool
 from bench.tolerances import reduced_precision, rounding_bound
 from bench.workload import prepare
 from models import Choice
+from tests.fresh_python import assert_worker_ends_with_killed_parent
 from tests.worlds import environment, mpirun
 
 ROOT = Path(__file__).parent.parent
@@ -182,15 +183,7 @@ def test_workers_end_with_a_parent_that_is_killed():
         "    print(*pool.pids, flush=True)\n"
         "    os.kill(os.getpid(), signal.SIGKILL)\n"
     )
-    told = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False
-    )
-    assert told.returncode == -signal.SIGKILL
-    (pid,) = map(int, told.stdout.split())
-    deadline = time.monotonic() + 20
-    while psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
-        assert time.monotonic() < deadline, "the worker outlives its parent"
-        time.sleep(0.05)
+    assert_worker_ends_with_killed_parent(code)
 
 
 def test_a_network_that_cannot_be_sent_is_an_error_that_says_why(work):

@@ -5,8 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import signal
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -26,6 +24,7 @@ from bench.training.shared_arrays import SharedArrays
 from bench.training.trainer import DivergedError, Task
 from bench.training.workers import Pool, WorkerError
 from models import InputError
+from tests.fresh_python import assert_worker_ends_with_killed_parent
 
 ROOT = Path(__file__).parent.parent
 
@@ -209,12 +208,4 @@ def test_workers_end_with_a_parent_that_is_killed_in_a_step():
         "    threading.Timer(1, os.kill, (os.getpid(), signal.SIGKILL)).start()\n"
         "    team.train(digit_batches(3, 8))\n"
     )
-    told = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False
-    )
-    assert told.returncode == -signal.SIGKILL
-    (pid,) = map(int, told.stdout.split())
-    deadline = time.monotonic() + 20
-    while psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
-        assert time.monotonic() < deadline, "the worker outlives its parent"
-        time.sleep(0.05)
+    assert_worker_ends_with_killed_parent(code)

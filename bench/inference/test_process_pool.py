@@ -29,6 +29,7 @@ from torch import Tensor, nn
 from bench.inference.forward import in_batches
 from bench.inference.shared import Shared, share
 from bench.lifetime import end_with_parent
+from bench.thread_workers import largest
 from pytest_speedup.machine import pool_threads
 
 START_SECONDS = 300
@@ -88,7 +89,7 @@ class ProcessPool(AbstractContextManager["ProcessPool"]):
 
     def threads(self) -> Mapping[str, int]:
         """The largest count of each thread pool, as the workers themselves read it."""
-        return {name: max(c.get(name, 0) for c in self._counts) for name in self._counts[0]}
+        return largest(self._counts)
 
     def _on_each(
         self, processes: int, task: Callable[[], Any], *, starting: bool = False

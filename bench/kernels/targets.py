@@ -15,7 +15,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from bench.kernels.cases import CASES, NETWORK, TITLES, Case
 from bench.kernels.ratios import (
@@ -27,14 +26,13 @@ from bench.kernels.ratios import (
     on,
     told,
 )
+from bench.saved_run import MISSED, USAGE, run_of
 from pytest_speedup.bases import short_name, speedup
 from pytest_speedup.columns import Column, lay_out
 from pytest_speedup.estimate import Estimate
-from pytest_speedup.reading import read_run
-from pytest_speedup.records import Arm, NotRun, RecordError, Run
+from pytest_speedup.records import Arm, NotRun, Run
 from pytest_speedup.wording import incomplete
 
-MISSED, USAGE = 1, 4
 UNKNOWN, LOST = "not measured", "MISSED"
 
 
@@ -216,13 +214,8 @@ def _worst(outcome: Outcome) -> str:
 def main(arguments: Sequence[str]) -> int:
     """Print the targets of a saved run; the exit code is 0, 1 or 4."""
     say = sys.stdout.write
-    if len(arguments) != 1:
-        sys.stderr.write("usage: python -m bench.kernels.targets RUN.json\n")
-        return USAGE
-    try:
-        run = read_run(Path(arguments[0]))
-    except RecordError as error:
-        sys.stderr.write(f"targets: {error}\n")
+    run = run_of("bench.kernels.targets", arguments)
+    if run is None:
         return USAGE
     found = outcomes(run)
     if all(each.verdict == UNKNOWN for each in found):

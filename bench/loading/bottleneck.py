@@ -20,16 +20,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
+from bench.saved_run import MISSED, USAGE, run_of, sure
 from pytest_speedup.bases import speedup
 from pytest_speedup.columns import Column, lay_out
 from pytest_speedup.estimate import Estimate, block_medians, monotone, ratio, time
-from pytest_speedup.reading import read_run
-from pytest_speedup.records import Arm, RecordError, Run
+from pytest_speedup.records import Arm, Run
 from pytest_speedup.wording import bracketed, incomplete, usable_cpus
 
-MISSED, USAGE = 1, 4
 SHARE = 0.9
 """Of cores x the plain loop's rate, that the best loader is to reach."""
 FOLDER, TRAINED, CACHED = "bench/loading/", "train_", "train_cached"
@@ -56,7 +54,7 @@ class Best:
     @property
     def verdict(self) -> str:
         """Reached or missed; with a question mark where the interval leaves it open."""
-        return _sure("reached" if self.reached else "MISSED", self.gain, self.wanted)
+        return sure("reached" if self.reached else "MISSED", self.gain, self.wanted)
 
 
 @dataclass(frozen=True)
@@ -73,7 +71,7 @@ class Together:
     def slower(self) -> str:
         """Who takes longer alone, and so holds the training back."""
         steps = speedup(self.loader, self.steps)  # above 1: the loader is the faster
-        return _sure("the steps" if steps.value >= 1 else "loading", steps, 1)
+        return sure("the steps" if steps.value >= 1 else "loading", steps, 1)
 
     @property
     def of_the_slower(self) -> Estimate:
@@ -139,12 +137,6 @@ def _key(strategy: str, params: Mapping[str, object]) -> tuple[object, ...]:
     return strategy, *others
 
 
-def _sure(word: str, estimate: Estimate, limit: float) -> str:
-    low, high = estimate.low, estimate.high
-    known = low is not None and high is not None and (low >= limit) == (high >= limit)
-    return word if known else f"{word}?"
-
-
 def _name(arm: Arm) -> str:
     params = [f"{name}={value}" for name, value in arm.params.items() if name != "file_cache"]
     return " ".join([arm.strategy.removeprefix(TRAINED), *params])
@@ -180,13 +172,8 @@ def sentence(best: Best) -> str:
 
 def main(arguments: Sequence[str]) -> int:
     """Print what a saved run says; the exit code is 0, 1 or 4."""
-    if len(arguments) != 1:
-        sys.stderr.write("usage: python -m bench.loading.bottleneck RUN.json\n")
-        return USAGE
-    try:
-        run = read_run(Path(arguments[0]))
-    except RecordError as error:
-        sys.stderr.write(f"bottleneck: {error}\n")
+    run = run_of("bench.loading.bottleneck", arguments)
+    if run is None:
         return USAGE
     best, rows = best_loaders(run), all_together(run)
     if not best and not rows:

@@ -40,12 +40,6 @@ def labels_of(photos: Photos, batch: slice) -> Tensor:
     return torch.tensor(photos.labels[batch], dtype=torch.int64)
 
 
-def most(counts: Sequence[Mapping[str, int]]) -> dict[str, int]:
-    """The largest count of each thread pool over several workers."""
-    names = dict.fromkeys(name for count in counts for name in count)
-    return {name: max(count.get(name, 0) for count in counts) for name in names}
-
-
 def plain(error: InputError) -> InputError:
     """Its one line, out of the traceback of the worker that raised it."""
     lines = str(error).strip().splitlines()

@@ -28,9 +28,10 @@ import numpy as np
 import pytest
 
 from bench.loading import worker
-from bench.loading.epoch import Batch, Epoch, most, plain, tensors
+from bench.loading.epoch import Batch, Epoch, plain, tensors
 from bench.loading.photos import Arrays, Photos, load_bytes, load_files
 from bench.suite import suite_of
+from bench.thread_workers import largest
 from models import InputError
 from models.class_folders import normalise
 from models.errors import first_line
@@ -130,7 +131,7 @@ class Processes(AbstractContextManager["Processes"]):
 
     def threads(self) -> Mapping[str, int]:
         """As the workers themselves read it."""
-        return most(self._counts)
+        return largest(self._counts)
 
     def _kill(self) -> None:
         for pid in self._pids:
@@ -160,7 +161,7 @@ class Distributed:
 
     def threads(self) -> Mapping[str, int]:
         """As the workers themselves read it."""
-        return most(list(self._client.run(pool_threads, workers=self._workers).values()))
+        return largest(list(self._client.run(pool_threads, workers=self._workers).values()))
 
     def _await(self, task: Future) -> None:
         from distributed import TimeoutError as NotYet

@@ -30,8 +30,9 @@ import pytest
 import torch
 
 from bench.loading import worker
-from bench.loading.epoch import Batch, Epoch, as_a_set, labels_of, most
+from bench.loading.epoch import Batch, Epoch, as_a_set, labels_of
 from bench.loading.photos import Photos
+from bench.thread_workers import largest
 
 LOOK_SECONDS = 0.5
 """Between two looks at the workers."""
@@ -111,7 +112,7 @@ class Pool(AbstractContextManager["Pool"]):
 
     def threads(self) -> Mapping[str, int]:
         """As the workers themselves read it."""
-        return most(self._counts)
+        return largest(self._counts)
 
     def _begin(self) -> None:
         # So that an image that nobody loads is not the one of the epoch before.

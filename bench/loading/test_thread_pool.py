@@ -8,51 +8,28 @@ asked for, so that memory is bounded and the workers do not wait for whoever tak
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager
-from threading import Barrier
+from collections.abc import Iterator
+from concurrent.futures import Future
 
 import pytest
 import torch
 
-from bench.loading.epoch import Batch, Epoch, labels_of, most
+from bench.loading.epoch import Batch, Epoch, labels_of
 from bench.loading.photos import Photos, load_into
-from pytest_speedup.machine import pool_threads
+from bench.thread_workers import ThreadWorkers
 
-START_SECONDS = 60
 CHUNK = 4
-"""Images of a task: 1.94 times the plain loop on two cores, where one by one gave 1.87."""
+"""Images of a task: each task takes Python's lock, and large ones leave workers idle at the end."""
 AHEAD = 3
 """Batches that are being loaded while one is used."""
 
 
-class ThreadPool(AbstractContextManager["ThreadPool"]):
+class ThreadPool(ThreadWorkers):
     """Loads with `threads` workers, all of them started on entry."""
 
     def __init__(self, photos: Photos, threads: int) -> None:
+        super().__init__(threads)
         self._photos = photos
-        self._workers = threads
-        self._default = torch.get_num_threads()
-        self._counts: list[dict[str, int]] = []
-
-    def __enter__(self) -> ThreadPool:
-        self._pool = ThreadPoolExecutor(
-            self._workers, initializer=torch.set_num_threads, initargs=(1,)
-        )
-        everyone = Barrier(self._workers)
-
-        def read_back(_: int) -> dict[str, int]:
-            everyone.wait(START_SECONDS)  # so that each worker takes one of these tasks
-            return pool_threads()
-
-        self._counts = list(self._pool.map(read_back, range(self._workers)))
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._pool.shutdown(cancel_futures=True)
-        # The workers' calls also changed what threads that start later get.
-        torch.set_num_threads(self._default)
 
     def __call__(self) -> Iterator[Batch]:
         """An epoch's batches, in order."""
@@ -74,10 +51,6 @@ class ThreadPool(AbstractContextManager["ThreadPool"]):
             for i in range(0, len(files), CHUNK)
         ]
         return (images, labels), tasks
-
-    def threads(self) -> Mapping[str, int]:
-        """As the workers themselves read it."""
-        return most(self._counts)
 
 
 def _whole(batch: Batch, tasks: list[Future[object]]) -> Batch:

@@ -115,13 +115,16 @@ class OverlapTrainer(MpiTrainer):
         self._timed(self._finish)
         return self._network.gradients.flat
 
-    def _ready(self, layer: str) -> None:
+    def __enter__(self) -> OverlapTrainer:
+        super().__enter__()
         gradients = self._network.gradients
         dense = gradients.layer("fc2").size + gradients.layer("fc1").size
-        if layer == "fc1":
-            self._timed(lambda: self._start(gradients.flat[:dense]))
-        elif layer == "conv1":
-            self._timed(lambda: self._start(gradients.flat[dense:]))
+        self._parts = {"fc1": gradients.flat[:dense], "conv1": gradients.flat[dense:]}
+        return self
+
+    def _ready(self, layer: str) -> None:
+        if layer in self._parts:
+            self._timed(lambda: self._start(self._parts[layer]))
         for request in self._requests:
             self._timed(request.Test)
 

@@ -5,8 +5,8 @@ is the dullest correct code: PyTorch in one process on one thread, contiguous fl
 
 How far weights may be from it is measured, since no a-priori bound is of use through several steps,
 and not by their largest difference: where a relu's input is 1e-7, another order of summation lets
-another image's gradient through, and a single weight is off by a thousand times what rounding alone
-does to it. So each parameter's whole change is looked at, in the Euclidean norm:
+another image's gradient through, and a single weight is off by hundreds of times what rounding
+alone does to it. So each parameter's whole change is looked at, in the Euclidean norm:
 
     |w - w32| <= max(1e-3, 8 e) |w64 - start|,    e = max |w' - w64| / |w64 - start|
 

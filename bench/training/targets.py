@@ -17,16 +17,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
+from bench.saved_run import MISSED, USAGE, run_of, sure
 from pytest_speedup.bases import short_name, speedup
 from pytest_speedup.columns import Column, lay_out
 from pytest_speedup.estimate import Estimate, block_medians
-from pytest_speedup.reading import read_run
-from pytest_speedup.records import Arm, RecordError, Run
+from pytest_speedup.records import Arm, Run
 from pytest_speedup.wording import bracketed, incomplete
 
-MISSED, USAGE = 1, 4
 NETWORK = "training cifar_cnn"
 """How the groups' names begin."""
 HAND = ("hybrid", "numba_threads")
@@ -48,9 +46,8 @@ class Row:
         """With a question mark where the interval leaves it open; "" where nothing is wanted."""
         if self.wanted is None:
             return ""
-        low, high = self.gain.low, self.gain.high
-        sure = low is not None and high is not None and not low < self.wanted <= high
-        return ("reached" if self.gain.value >= self.wanted else "MISSED") + ("" if sure else "?")
+        word = "reached" if self.gain.value >= self.wanted else "MISSED"
+        return sure(word, self.gain, self.wanted)
 
 
 def rows(run: Run) -> Iterator[Row]:
@@ -116,13 +113,8 @@ def table(found: Sequence[Row]) -> list[str]:
 
 def main(arguments: Sequence[str]) -> int:
     """Print the targets of a saved run; the exit code is 0, 1 or 4."""
-    if len(arguments) != 1:
-        sys.stderr.write("usage: python -m bench.training.targets RUN.json\n")
-        return USAGE
-    try:
-        run = read_run(Path(arguments[0]))
-    except RecordError as error:
-        sys.stderr.write(f"targets: {error}\n")
+    run = run_of("bench.training.targets", arguments)
+    if run is None:
         return USAGE
     found = list(rows(run))
     if not found:

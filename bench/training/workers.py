@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 import torch
 from numpy.typing import NDArray
 
+from bench.thread_workers import largest
 from bench.training.members import Member, WorkerError, answers
 from bench.training.networks import build
 from bench.training.process_group import TIMEOUT, host_store
@@ -174,8 +175,7 @@ class Team(AbstractContextManager["Team"]):
 
     def threads(self) -> Mapping[str, int]:
         """The largest count of each thread pool, as the workers read it."""
-        counts = [member.threads for member in self._members]
-        return {name: max(count.get(name, 0) for count in counts) for name in counts[0]}
+        return largest([member.threads for member in self._members])
 
     def _ask(self, command: str, *words: Any) -> list[Any]:
         self._busy = True
