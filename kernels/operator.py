@@ -10,7 +10,10 @@ from __future__ import annotations
 from abc import ABC
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+if TYPE_CHECKING:
+    from kernels.gpu.operator import DeviceOperator
 
 
 class Algorithm(ABC):  # noqa: B024 - each operator's own adds the abstract methods
@@ -45,3 +48,5 @@ class Entry:
 
     operator: type[Operator[Any]]
     algorithms: Mapping[str, Any]
+    on_device: type[DeviceOperator] | None = None
+    """The same on a GPU, by source files that CUDA or Metal compiles."""

@@ -14,6 +14,7 @@ from kernels.avg_pool2d import AVG_POOL2D
 from kernels.batch_norm import BATCH_NORM
 from kernels.conv2d import CONV2D
 from kernels.cross_entropy import CROSS_ENTROPY
+from kernels.gpu.implementations import IMPLEMENTATIONS
 from kernels.linear import LINEAR
 from kernels.log_softmax import LOG_SOFTMAX
 from kernels.max_pool2d import MAX_POOL2D
@@ -42,22 +43,39 @@ def operators() -> list[str]:
 
 
 def names(operator: str) -> list[str]:
-    """An operator's implementations in legend order; raises ValueError for an unknown operator."""
+    """An operator's implementations on the CPU in legend order, which take NumPy arrays.
+
+    Raises ValueError for an unknown operator.
+    """
     return list(_entry(operator).algorithms)
+
+
+def device_names(operator: str) -> list[str]:
+    """An operator's implementations on GPUs in legend order, which take torch tensors there.
+
+    Raises ValueError for an unknown operator.
+    """
+    return list(IMPLEMENTATIONS) if _entry(operator).on_device else []
 
 
 def get(operator: str, implementation: str, threads: int | None = None) -> Any:
     """The operator, with `.forward(...)`, `.backward(grad_output, ...)`, `.unavailable_reason()`.
 
-    `operators()` and `names(operator)` list what there is; `help(get(...))` tells the arguments.
-    `threads`: how many a threaded implementation uses, None for all; others take None and 1.
+    `operators()`, `names(operator)` and `device_names(operator)` list what there is;
+    `help(get(...))` tells the arguments. `threads`: how many a threaded implementation uses, None
+    for all; others take None and 1.
     Raises ValueError for unknown names, and for several threads of an implementation that has one;
     more than Numba can start are refused by the call that would need them.
     """
     entry = _entry(operator)
+    if implementation in device_names(operator):
+        if threads not in (None, 1):
+            raise ValueError(f"{operator} {implementation!r} takes no threads, got {threads}")
+        chosen = IMPLEMENTATIONS[implementation]
+        return entry.on_device(chosen.device(), sequential=chosen.sequential)
     algorithm = entry.algorithms.get(implementation)
     if algorithm is None:
-        known = ", ".join(entry.algorithms)
+        known = ", ".join((*names(operator), *device_names(operator)))
         raise ValueError(f"{operator} has no implementation {implementation!r}; allowed: {known}")
     if threads is not None:
         threads = integer("threads", threads, 1)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 # Helpers that assert: without this a failure there says nothing.
-for helper in ("kernel_checks", "batch_norm_checks", "conv2d_checks"):
+for helper in ("kernel_checks", "gpu_checks", "batch_norm_checks", "conv2d_checks"):
     pytest.register_assert_rewrite(f"tests.{helper}")
 
 Measure = Callable[..., tuple[pytest.RunResult, dict[str, Any]]]
@@ -86,6 +86,14 @@ def torch_on_one_thread() -> Iterator[None]:
 
     with torch_threads(1):
         yield
+
+
+@pytest.fixture(scope="session")
+def gpu(request: pytest.FixtureRequest) -> Callable[[str, str], Any]:
+    """gpu("relu", "cuda"): an operator by its GPU source, on arrays; see `tests.gpu_checks`."""
+    from tests.gpu_checks import make_gpu
+
+    return make_gpu(request.config)
 
 
 FAKED = ("--benchmark-timer=fake_clock.now", "--speedup-no-plots")

@@ -71,10 +71,14 @@ class HostGrid:
             built = self._built[source] = self._build(source)
         found = built.kernels.get(kernel)
         if found is None:
-            raise DeviceError(f"{source.name} has no kernel {kernel!r}; it has {list(built.kernels)}")
+            raise DeviceError(
+                f"{source.name} has no kernel {kernel!r}; it has {list(built.kernels)}"
+            )
         number, wanted = found
         if len(arguments) != wanted:
-            raise DeviceError(f"{source.name}: {kernel} takes {wanted} arguments, got {len(arguments)}")
+            raise DeviceError(
+                f"{source.name}: {kernel} takes {wanted} arguments, got {len(arguments)}"
+            )
         run = _run_library if self._sanitizer is None else _run_program
         error = run(built, number, (*blocks, *threads), arguments)
         if error:

@@ -66,7 +66,9 @@ class DeviceOperator:
         if not isinstance(value, torch.Tensor):
             raise TypeError(f"{name} must be a torch tensor, got {type(value).__name__}")
         if value.dtype != getattr(torch, dtype):
-            raise TypeError(f"{name} must be {dtype}, got {str(value.dtype).removeprefix('torch.')}")
+            raise TypeError(
+                f"{name} must be {dtype}, got {str(value.dtype).removeprefix('torch.')}"
+            )
         if value.device.type != self._device.kind:
             raise ValueError(
                 f"{name} must be on a {self._device.kind!r} device, got {str(value.device)!r}"

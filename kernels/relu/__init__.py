@@ -1,6 +1,7 @@
 """relu: the operator, and a file for each algorithm."""
 
 from kernels.operator import Entry
+from kernels.relu.device import DeviceRelu
 from kernels.relu.direct import Direct
 from kernels.relu.loops import Loops
 from kernels.relu.masks import Masks
@@ -16,4 +17,5 @@ RELU = Entry(
         "numba_threads": Direct(threaded=True),
         "torch": Reference(),
     },
+    DeviceRelu,
 )

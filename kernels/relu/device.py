@@ -29,9 +29,7 @@ class DeviceRelu(DeviceOperator):
         x = self._tensor("input", input)
         gy = self._tensor("grad_output", grad_output, like=x)
         if gy.shape != x.shape:
-            raise ValueError(
-                f"grad_output must have shape {tuple(x.shape)}, got {tuple(gy.shape)}"
-            )
+            raise ValueError(f"grad_output must have shape {tuple(x.shape)}, got {tuple(gy.shape)}")
         grad_input = x.new_empty(x.shape)
         self._over(x.numel(), "relu_backward", gy, x, grad_input)
         return grad_input
