@@ -72,7 +72,7 @@ class HostGrid:
         found = built.kernels.get(kernel)
         if found is None:
             raise DeviceError(
-                f"{source.name} has no kernel {kernel!r}; it has {list(built.kernels)}"
+                f"{source.name} has no kernel {kernel!r}; it has {', '.join(built.kernels)}"
             )
         number, wanted = found
         if len(arguments) != wanted:
