@@ -86,7 +86,7 @@ class HostGrid:
 
     def _build(self, source: Path) -> _Built:
         text = source.read_text(encoding="utf-8")
-        kernels = list(_kernels(text))
+        kernels = list(kernels_in(text))
         main = self._sanitizer is not None
         table = _table(source, kernels, main)
         flags = [*FLAGS, f"-I{source.parent}"]
@@ -106,13 +106,16 @@ class HostGrid:
 
 
 @dataclass(frozen=True)
-class _Kernel:
+class Kernel:
+    """What a kernel's head says."""
+
     name: str
     parameters: Sequence[str]
     """The attribute that says what a parameter is, or ""."""
 
     @property
     def arguments(self) -> int:
+        """How many arguments a launch passes."""
         return sum(_is_argument(attribute) for attribute in self.parameters)
 
 
@@ -128,7 +131,7 @@ def _is_argument(attribute: str) -> bool:
     return attribute in ("", "buffer")
 
 
-def _kernels(text: str) -> Iterator[_Kernel]:
+def kernels_in(text: str) -> Iterator[Kernel]:
     """The kernels of a source, by their heads."""
     for start in KERNEL.finditer(text):
         head = NAME.match(text, start.end())
@@ -146,10 +149,10 @@ def _kernels(text: str) -> Iterator[_Kernel]:
                 parameter += letter
         parameters.append(parameter)
         attributes = [ATTRIBUTE.search(each) for each in parameters]
-        yield _Kernel(head[1], [found[1] if found else "" for found in attributes])
+        yield Kernel(head[1], [found[1] if found else "" for found in attributes])
 
 
-def _table(source: Path, kernels: Sequence[_Kernel], main: bool) -> str:
+def _table(source: Path, kernels: Sequence[Kernel], main: bool) -> str:
     """The C++ file that is compiled: the source as it is, and how each kernel is called."""
     words = "cuda_host.h" if source.suffix == ".cu" else "metal_stdlib"
     headers = ["program.h", words] if main else [words]
