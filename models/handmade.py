@@ -1,25 +1,22 @@
 """A torch CNN that runs on the operators of `kernels` instead of torch's own.
 
 The network is traced, with batch norms and relus folded into the convolutions before them
-(`models.tracing`), and each remaining node becomes one step on NumPy arrays in channels-last
-memory: an operator by hand (`models.layers` says which), or a rearrangement. Between the images
-that go in and the logits that come out no tensor is made.
+(`models.tracing`), and each remaining node becomes one step: an operator by hand (`models.layers`
+says which), or a rearrangement. On the CPU a step takes NumPy arrays in channels-last memory, and
+between the images that go in and the logits that come out no tensor is made; on a GPU contiguous
+tensors that stay there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
-import torch
 from torch import Tensor, fx, nn
 
-from kernels.arrays import nhwc
 from models.errors import InputError
-from models.layers import Operators, is_in_place, step_of
-from models.tracing import DTYPES, trace
-
-Step = Callable[..., Any]
+from models.layers import is_in_place, step_of
+from models.operators import operators_of
+from models.tracing import trace
 
 
 class Handmade:
@@ -30,7 +27,7 @@ class Handmade:
 
     def __init__(self, module: nn.Module, implementation: str, threads: int | None) -> None:
         graph_module = trace(module)
-        operators = Operators(implementation, threads)
+        operators = self._operators = operators_of(implementation, threads)
         self._steps = [
             (node, step_of(node, graph_module, operators), is_in_place(node))
             for node in graph_module.graph.nodes
@@ -40,12 +37,11 @@ class Handmade:
         self._done_with = _last_uses(graph_module.graph)
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Run the network; `images` in the dtype of its weights, on the CPU.
+        """Run the network; `images` in the dtype of its weights, on the implementation's device.
 
-        Raises InputError for images that are neither float32 nor float64, or elsewhere, and what
-        the operators raise.
+        Raises InputError for images of another dtype or elsewhere, and what the operators raise.
         """
-        values: dict[fx.Node, Any] = {self._input: _channels_last(images)}
+        values: dict[fx.Node, Any] = {self._input: self._operators.images(images)}
 
         def known(argument: fx.Node) -> Any:
             return values[argument]
@@ -58,7 +54,7 @@ class Handmade:
                 _change(values, args[0], result)
             for past in self._done_with[node]:
                 del values[past]
-        return torch.from_numpy(values[self._output])
+        return self._operators.result(values[self._output])
 
 
 def _change(values: dict[fx.Node, Any], before: Any, after: Any) -> None:
@@ -91,13 +87,3 @@ def _last_uses(graph: fx.Graph) -> dict[fx.Node, list[fx.Node]]:
         if node.op != "output" and used.op != "output":
             done[node].append(used)
     return done
-
-
-def _channels_last(images: Tensor) -> Any:
-    if images.dtype not in DTYPES or images.device.type != "cpu":
-        raise InputError(
-            f"on_kernels: the images must be float32 or float64 on the CPU, got {images.dtype} on "
-            f"{images.device}"
-        )
-    array = images.detach().numpy()
-    return nhwc(array).transpose(0, 3, 1, 2) if array.ndim == 4 else array

@@ -5,67 +5,25 @@ A line a layer, function or method. What is not listed is refused by name.
 
 from __future__ import annotations
 
-import math
 import operator
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
-import kernels
 from models.errors import InputError
+from models.operators import ArrayOperators, DeviceOperators, Step
 
-Step = Callable[..., Any]
-
-REST = "numba_threads"
-"""Computes what an implementation of a few operators, as `winograd`, does not claim."""
-
-
-class Operators:
-    """The operators of one implementation; those that it lacks come from `REST`."""
-
-    def __init__(self, implementation: str, threads: int | None) -> None:
-        known = dict.fromkeys(i for o in kernels.operators() for i in kernels.names(o))
-        if implementation not in known:
-            raise InputError(
-                f"on_kernels: no implementation {implementation!r}; allowed: {', '.join(known)}"
-            )
-        self._implementation = implementation
-        self._threads = threads
-
-    def forward(self, name: str) -> Step:
-        """The forward function of the operator `name`."""
-        if self._implementation not in kernels.names(name):
-            return self._rest(name)
-        try:
-            own: Step = kernels.get(name, self._implementation, self._threads).forward
-        except ValueError as error:
-            raise InputError(f"on_kernels: {error}") from None
-        if self._implementation == REST:
-            return own
-        rest = self._rest(name)
-
-        def either(*args: Any, **kwargs: Any) -> Any:
-            try:
-                return own(*args, **kwargs)
-            except NotImplementedError:
-                return rest(*args, **kwargs)
-
-        return either
-
-    def _rest(self, name: str) -> Step:
-        step: Step = kernels.get(name, REST, self._threads).forward
-        return step
+Operators = ArrayOperators | DeviceOperators
 
 
 def step_of(node: fx.Node, traced: fx.GraphModule, operators: Operators) -> Step:
     """What computes a node; raises InputError, naming the layer, where nothing does."""
     if node.op == "get_attr":
-        array = _array(operator.attrgetter(str(node.target))(traced))
-        return lambda: array
+        value = operators.parameter(operator.attrgetter(str(node.target))(traced))
+        return lambda: value
     if node.op == "call_module":
         layer = traced.get_submodule(str(node.target))
         make_layer = LAYERS.get(type(layer))
@@ -117,8 +75,8 @@ def _layer_of(node: fx.Node) -> nn.Module | None:
     return root.get_submodule(str(node.target)) if root and node.op == "call_module" else None
 
 
-def _array(tensor: Tensor) -> Any:
-    return tensor.detach().numpy().copy(order="K")
+def _optional(operators: Operators, tensor: Tensor | None) -> Any:
+    return None if tensor is None else operators.parameter(tensor)
 
 
 def _conv2d(layer: nn.Conv2d, operators: Operators, *, relu: bool = False) -> Step:
@@ -128,23 +86,21 @@ def _conv2d(layer: nn.Conv2d, operators: Operators, *, relu: bool = False) -> St
             f"hand; allowed: 'zeros'"
         )
     forward = operators.forward("conv2d")
-    weight = _array(layer.weight.detach().contiguous(memory_format=torch.channels_last))
-    bias = None if layer.bias is None else _array(layer.bias)
+    weight, bias = operators.parameter(layer.weight), _optional(operators, layer.bias)
     rest = (layer.stride, layer.padding, layer.dilation, layer.groups)
     return lambda x: forward(x, weight, bias, *rest, relu=relu)
 
 
 def _linear(layer: nn.Linear, operators: Operators) -> Step:
     forward = operators.forward("linear")
-    weight = _array(layer.weight)
-    bias = None if layer.bias is None else _array(layer.bias)
+    weight, bias = operators.parameter(layer.weight), _optional(operators, layer.bias)
     return lambda x: forward(x, weight, bias)
 
 
 def _batch_norm(layer: nn.BatchNorm2d, operators: Operators) -> Step:
     forward = operators.forward("batch_norm")
     tensors = (layer.running_mean, layer.running_var, layer.weight, layer.bias)
-    mean, variance, weight, bias = (None if t is None else _array(t) for t in tensors)
+    mean, variance, weight, bias = (_optional(operators, each) for each in tensors)
     training = mean is None
     return lambda x: forward(x, mean, variance, weight, bias, training, 0.0, layer.eps)
 
@@ -179,23 +135,10 @@ def _add(operators: Operators) -> Step:
 
     def add(input: Any, other: Any, *, alpha: float = 1) -> Any:  # noqa: A002
         """One of the two may be a number."""
-        dtype = (input if isinstance(input, np.ndarray) else other).dtype
-        return forward(np.asarray(input, dtype), np.asarray(other, dtype), alpha=alpha)
+        like = input if hasattr(input, "dtype") else other
+        return forward(operators.like(input, like), operators.like(other, like), alpha=alpha)
 
     return add
-
-
-def _flatten(input: Any, start_dim: int = 0, end_dim: int = -1) -> Any:  # noqa: A002
-    begin, end = start_dim % input.ndim, end_dim % input.ndim + 1
-    together = math.prod(input.shape[begin:end])  # -1 would not do for an empty batch
-    return input.reshape(*input.shape[:begin], together, *input.shape[end:])
-
-
-def _concatenated(tensors: Any, dim: int = 0) -> Any:
-    """Along the channels in channels-last memory too, where all of them lie so."""
-    if dim == 1 and tensors[0].ndim == 4:
-        return np.concatenate([a.transpose(0, 2, 3, 1) for a in tensors], 3).transpose(0, 3, 1, 2)
-    return np.concatenate(tensors, dim)
 
 
 class ConvolutionRelu(nn.Sequential):
@@ -213,8 +156,10 @@ LAYERS: dict[type[nn.Module], Callable[[Any, Operators], Step]] = {
     nn.ReLU: lambda _, operators: _relu(operators),
     nn.Softmax: lambda layer, operators: _over_dim(operators.forward("softmax"), layer.dim),
     nn.LogSoftmax: lambda layer, operators: _over_dim(operators.forward("log_softmax"), layer.dim),
-    nn.Tanh: lambda *_: np.tanh,
-    nn.Flatten: lambda layer, _: lambda x: _flatten(x, layer.start_dim, layer.end_dim),
+    nn.Tanh: lambda _, operators: operators.tanh,
+    nn.Flatten: lambda layer, operators: (
+        lambda x: operators.flatten(x, layer.start_dim, layer.end_dim)
+    ),
     nn.Dropout: lambda *_: lambda x: x,
     nn.Identity: lambda *_: lambda x: x,
 }
@@ -231,9 +176,9 @@ FUNCTIONS: dict[Any, Callable[[Operators], Step]] = {
     F.max_pool2d: lambda operators: operators.forward("max_pool2d"),
     F.avg_pool2d: lambda operators: operators.forward("avg_pool2d"),
     F.adaptive_avg_pool2d: lambda operators: operators.forward("adaptive_avg_pool2d"),
-    torch.flatten: lambda _: _flatten,
-    "flatten": lambda _: _flatten,
-    torch.cat: lambda _: _concatenated,
+    torch.flatten: lambda operators: operators.flatten,
+    "flatten": lambda operators: operators.flatten,
+    torch.cat: lambda operators: operators.concatenate,
 }
 """Function, or method by name -> what makes its step, from the operators."""
 

@@ -11,15 +11,12 @@ import itertools
 import operator
 from typing import Any
 
-import torch
 from torch import fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from models.errors import InputError, first_line
 from models.layers import LAYERS, ConvolutionRelu, is_in_place, is_same, is_view
-
-DTYPES = (torch.float32, torch.float64)
-"""What the operators take."""
+from models.operators import DTYPES
 
 
 def trace(module: nn.Module) -> fx.GraphModule:

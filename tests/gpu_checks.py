@@ -29,7 +29,7 @@ class OnArrays:
 
     def __init__(self, on_device):
         self.on_device = on_device
-        self.kind = on_device._device.kind
+        self.kind = on_device.kind
 
     def forward(self, *args, **kwargs):
         return self._called(self.on_device.forward, args, kwargs)

@@ -52,7 +52,7 @@ def test_memory_that_begins_between_16_bytes_is_taken(gpu, implementation, rng):
 @each_gpu
 def test_what_a_kernel_cannot_take_is_refused(gpu, implementation):
     operator = gpu("relu", implementation).on_device
-    kind = operator._device.kind
+    kind = operator.kind
     x = torch.zeros(2, 3, device=kind)
     with pytest.raises(TypeError, match="input must be a torch tensor, got ndarray"):
         operator.forward(np.zeros(3, np.float32))

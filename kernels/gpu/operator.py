@@ -35,6 +35,11 @@ class DeviceOperator:
         self._sequential = sequential
         self._path = FOLDER / (self.source + device.ending)
 
+    @property
+    def kind(self) -> str:
+        """torch's name of the device that its tensors lie on: "cuda", "mps" or "cpu"."""
+        return self._device.kind
+
     def unavailable_reason(self) -> str | None:
         """Why it cannot run on this machine, or None."""
         return self._device.unavailable_reason()
