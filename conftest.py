@@ -35,6 +35,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers", "one_and_all: sweep worker counts over 1 and all usable CPUs only"
     )
+    config.addinivalue_line("markers", "gpus(*devices): measure operators on cuda, mps or both")
     with usage_errors():
         config.stash[suite.SUITE] = suite.read_suite(config)
     suite.allow_threads(config)

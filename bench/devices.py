@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 
 from models import InputError
+
+GPUS = ("cuda", "mps")
 
 
 def absence(device: str) -> str | None:
@@ -32,3 +35,15 @@ def require(devices: Sequence[str]) -> None:
                 f"--device {device}: {reason}; here is {', '.join(present)}, and --device all "
                 f"takes what is there"
             )
+
+
+@contextmanager
+def tf32(allowed: bool) -> Iterator[None]:
+    """With or without TF32, which keeps 11 bits of a float32 product's 24; restored afterwards."""
+    matmul = torch.backends.cuda.matmul
+    before = matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+    matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = allowed
+    try:
+        yield
+    finally:
+        matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before

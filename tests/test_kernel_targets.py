@@ -8,7 +8,7 @@ import re
 
 import pytest
 
-from bench.kernels.cases import CASES, NETWORK, TITLES
+from bench.kernels.cases import CASES, NETWORK, ON_CPUS, TITLES
 from bench.kernels.ratios import against_loops, arms_of, mean_speedup
 from bench.kernels.targets import TARGETS, Target, main, outcomes, wide_3x3
 from pytest_speedup.reading import run_from_json
@@ -163,7 +163,7 @@ def test_a_shape_that_was_skipped_is_not_counted():
 
 
 def test_winograds_target_is_for_wide_3x3_layers_of_stride_1():
-    wide = {name for name, case in CASES.items() if case.family == "conv2d" and wide_3x3(case)}
+    wide = {name for name, case in ON_CPUS.items() if case.family == "conv2d" and wide_3x3(case)}
     layers = [f"conv2d_resnet18_layer{i}_b{batch}" for batch in (1, 8) for i in (1, 2, 3, 4)]
     assert wide == set(layers)
     arms = [

@@ -16,13 +16,14 @@ import pytest
 import torch
 from torch import nn
 
+from bench.devices import tf32
 from bench.inference.forward import in_batches, torch_threads
 from bench.inference.shared import share
 from bench.inference.test_batched import batched
 from bench.inference.test_bfloat16 import bfloat16
 from bench.inference.test_channels_last import channels_last
 from bench.inference.test_compiled import Compiled, missing_compiler
-from bench.inference.test_device import OnDevice, full_float32
+from bench.inference.test_device import OnDevice
 from bench.inference.test_intra_op import intra_op
 from bench.inference.test_process_pool import ProcessPool
 from bench.inference.test_serial import one_by_one
@@ -227,7 +228,7 @@ def test_channels_last_changes_no_more_than_roundings_and_not_the_network(deeper
 
 def test_a_device_changes_no_more_than_roundings_and_tf32_is_put_back(deeper):
     before = torch.backends.cudnn.allow_tf32
-    with full_float32():
+    with tf32(False):
         assert not torch.backends.cudnn.allow_tf32
         assert within(deeper, OnDevice(deeper.model, "cpu")(deeper.images))
     assert torch.backends.cudnn.allow_tf32 == before

@@ -8,14 +8,11 @@ ratio is no parallel speedup, and it is nobody's serial base.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import pytest
-import torch
 from torch import Tensor, nn
 
-from bench.devices import absence
+from bench.devices import absence, tf32
 from bench.inference.forward import in_batches
 
 
@@ -31,24 +28,12 @@ class OnDevice:
         return in_batches(self._model, images, batch_size=len(images))
 
 
-@contextmanager
-def full_float32() -> Iterator[None]:
-    """Without TF32, which keeps 11 bits of a float32 product's 24."""
-    matmul = torch.backends.cuda.matmul
-    before = matmul.allow_tf32, torch.backends.cudnn.allow_tf32
-    matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
-    try:
-        yield
-    finally:
-        matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
-
-
 @pytest.mark.speedup(axis="device", serial=False)
 def test_device(speedup, model, images, logits, rounding, device):
     reason = absence(device)
     if reason is not None:
         pytest.skip(reason)
-    with full_float32():
+    with tf32(False):
         infer = OnDevice(model, device)
         there = images.to(device)
         speedup(infer, there, expected=logits, work=len(images), tolerance=rounding)

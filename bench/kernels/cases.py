@@ -53,6 +53,11 @@ class Case:
         """FLOP or bytes of one call."""
         if self.unit == "FLOP":
             return 2 * prod(self.output) * prod(self.shapes["weight"][1:])
+        return self.bytes
+
+    @property
+    def bytes(self) -> int:
+        """Of all that goes in and comes out."""
         read = sum(
             prod(shape) * (LABEL if name == "target" else FLOAT)
             for name, shape in self.shapes.items()
@@ -113,6 +118,25 @@ SMALL = (
     Convolution("cifar_conv2", 32, 64, 3, 16, padding=1),
     Convolution("lenet_conv1", 1, 6, 5, 32, first=True),
 )
+
+
+def _on_gpus() -> Iterator[Case]:
+    """What fills a GPU: the layers of ResNet18 at batch 32, and rows enough."""
+    yield from (layer.case(32) for layer in RESNET18)
+    yield from (layer.case(32, "input") for layer in RESNET18 if not layer.first)
+    yield from (layer.case(32, "weight") for layer in RESNET18)
+    yield _linear("resnet18_fc", 1024, 512, 1000)
+    yield _pooling("max_pool2d", "resnet18", (32, 64, 112, 112), 56,
+                   kernel_size=3, stride=2, padding=1)  # fmt: skip
+    yield _pooling("avg_pool2d", "densenet121", (32, 128, 56, 56), 28, kernel_size=2)
+    for layer, shape in (("conv1", (32, 64, 112, 112)), ("layer1", (32, 64, 56, 56))):
+        yield _alike("relu", f"resnet18_{layer}", *shape)
+        for mode in ("inference", "training"):
+            yield _batch_norm(mode, f"resnet18_{layer}", *shape)
+    yield _alike("add", "resnet18_layer1", 32, 64, 56, 56)
+    yield _alike("softmax", "imagenet", 8192, 1000, dim=1)
+    yield _alike("log_softmax", "imagenet", 8192, 1000, dim=1)
+    yield _cross_entropy("imagenet", 8192, 1000)
 
 
 def _convolutions() -> Iterator[Case]:
@@ -195,7 +219,7 @@ def _told(shape: Iterable[int]) -> str:
     return "x".join(map(str, shape))
 
 
-CASES = {
+ON_CPUS = {
     case.name: case
     for case in (
         *_convolutions(),
@@ -231,9 +255,28 @@ CASES = {
         _alike("add", "resnet18_layer3", 8, 256, 14, 14),
     )
 }  # fmt: skip
-"""Every case by its name, in the order of the tables."""
+"""What the implementations on the CPU are measured on, by name, in the order of the tables."""
+_LARGE = {case.name: case for case in _on_gpus()}
+CASES = ON_CPUS | _LARGE
+"""Every case by its name."""
+ON_GPUS = _LARGE | {name: ON_CPUS[name] for name in (
+    *("conv2d_lenet_conv1_b32", "conv2d_cifar_conv1_b32", "conv2d_cifar_conv2_b32"),
+    *("conv2d_grad_input_cifar_conv2_b32", "conv2d_grad_weight_cifar_conv2_b32"),
+    *("linear_resnet18_fc_b128", "linear_cifar_fc_b32", "max_pool2d_cifar_b32"),
+    *("adaptive_avg_pool2d_resnet18_b8", "softmax_cifar_b512", "cross_entropy_cifar_b512"),
+)}  # fmt: skip
+"""What those on GPUs are measured on."""
 
 NETWORK, NETWORK_BATCH = "resnet18", 8
+GPU_NETWORKS = (("lenet", 1), ("lenet", 32), *(("resnet18", 2**k) for k in range(6)))
+"""What GPUs run whole, and on how many images at once."""
+
+
+def gpu_network_title(network: str, batch: int) -> str:
+    """What stands above their tables."""
+    return f"{network} by device, batch {batch}"
+
+
 TITLES = {name: case.title for name, case in CASES.items()} | {
     NETWORK: f"{NETWORK} on the operators by hand, batch {NETWORK_BATCH}"
 }
@@ -251,11 +294,31 @@ FEW = (
     "batch_norm_training_resnet18_layer1_b8",
 )
 """Those that are measured unless `--shapes all` is given: of each kind of work one."""
+FEW_ON_GPUS = (
+    "conv2d_lenet_conv1_b32",
+    "conv2d_resnet18_layer1_b32",
+    "linear_resnet18_fc_b1024",
+    "max_pool2d_resnet18_b32",
+    "relu_resnet18_conv1_b32",
+    "softmax_imagenet_b8192",
+    "cross_entropy_imagenet_b8192",
+    "batch_norm_training_resnet18_layer1_b32",
+)
+"""The same for GPUs."""
+CACHES = ("cold", "warm")
+"""Whether a GPU's L2 cache holds the arguments when a launch begins; see `device_arms`."""
+MOST_OF_ONE_THREAD = 20_000_000
+"""FLOP or bytes that one thread of a GPU is asked for: it does some tens of millions a second."""
 MOST_FLOP_OF_LOOPS = 400_000_000
 """The plain loops do some 2 GFLOP/s: a call of more than this takes many times what all other
 arms of its group take together."""
 
 
 def selected(shapes: str) -> list[Case]:
-    """The cases of --shapes, "few" or "all", in the order of the tables."""
-    return [case for name, case in CASES.items() if shapes == "all" or name in FEW]
+    """The cases of --shapes, "few" or "all", on the CPU, in the order of the tables."""
+    return [case for name, case in ON_CPUS.items() if shapes == "all" or name in FEW]
+
+
+def selected_on_gpus(shapes: str) -> list[Case]:
+    """The same on GPUs."""
+    return [case for name, case in ON_GPUS.items() if shapes == "all" or name in FEW_ON_GPUS]

@@ -4,10 +4,18 @@ from __future__ import annotations
 
 import ctypes
 import sys
+from collections.abc import Iterator, Sequence
 
 import pytest
 
-from bench.kernels.cases import CASES, selected
+from bench.kernels.cases import (
+    CACHES,
+    CASES,
+    GPU_NETWORKS,
+    gpu_network_title,
+    selected,
+    selected_on_gpus,
+)
 from bench.suite import suite_of
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
@@ -16,13 +24,45 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Give a test named after an implementation the cases that the registry has for it."""
-    if "case" in metafunc.fixturenames:
+    gpus = metafunc.definition.get_closest_marker("gpus")
+    if gpus is None and "case" not in metafunc.fixturenames:
+        return
+    shapes = suite_of(metafunc.config).sweeps.shapes
+    if gpus is not None:
+        asked = suite_of(metafunc.config).sweeps.devices
+        names = CASE if "case" in metafunc.fixturenames else NETWORK
+        metafunc.parametrize(names, list(_on_gpus(names, shapes, gpus.args, asked)))
+    else:
         from bench.kernels.arms import implements  # brings torch and Numba
 
         implementation = metafunc.function.__name__.removeprefix("test_")
-        cases = selected(suite_of(metafunc.config).sweeps.shapes)
-        names = [case.name for case in cases if implements(implementation, case)]
+        names = [case.name for case in selected(shapes) if implements(implementation, case)]
         metafunc.parametrize("case", names)
+
+
+CASE, NETWORK = ("case", "device", "cache"), ("network", "device", "batch")
+
+
+def _on_gpus(
+    names: tuple[str, ...], shapes: str, devices: Sequence[str], asked: Sequence[str] | None
+) -> Iterator[tuple[object, ...]]:
+    """Values of `names`; for a device that is not here one, which is skipped and says why.
+
+    The CPU stands beside a GPU, where there is one.
+    """
+    from bench.devices import GPUS, absence
+
+    gpu = any(absence(device) is None for device in GPUS)
+    for device in devices:
+        if device in GPUS and asked is not None and device not in asked:
+            continue
+        if names == CASE:
+            cases = [case.name for case in selected_on_gpus(shapes)]
+            found = [(case, device, cache) for case in cases for cache in CACHES]
+        else:
+            found = [(network, device, batch) for network, batch in GPU_NETWORKS]
+        here = absence(device) is None if device in GPUS else gpu
+        yield from found if here else found[:1]
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -46,5 +86,9 @@ def keep_freed_memory() -> None:
 def pytest_itemcollected(item: pytest.Item) -> None:
     """Group what is compared."""
     callspec = getattr(item, "callspec", None)
-    if callspec is not None and "case" in callspec.params:
-        item.add_marker(pytest.mark.benchmark(group=CASES[callspec.params["case"]].title))
+    given = {} if callspec is None else callspec.params
+    if "case" in given:
+        item.add_marker(pytest.mark.benchmark(group=CASES[given["case"]].title))
+    elif "batch" in given:
+        title = gpu_network_title(given["network"], given["batch"])
+        item.add_marker(pytest.mark.benchmark(group=title))

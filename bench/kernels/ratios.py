@@ -16,11 +16,11 @@ Key = tuple[str, str, int]
 
 
 def arms_of(run: Run) -> Mapping[Key, Arm]:
-    """The arms of these benchmarks; one of several threads than there are CPUs is left out."""
+    """The arms of these benchmarks on the CPU; one of more threads than CPUs is left out."""
     found = {}
     for arm in run.arms:
         name = arm.params.get("case") or arm.params.get("network")
-        if name in TITLES and not arm.oversubscribed:
+        if name in TITLES and "device" not in arm.params and not arm.oversubscribed:
             found[str(name), arm.strategy, arm.cpus] = arm
     return found
 
@@ -31,7 +31,7 @@ def mean_speedup(pairs: Sequence[tuple[Arm, Arm]]) -> Estimate | None:
         return None
     logarithms = [
         [
-            math.log(b / a)
+            math.log(b / a * (arm.work or 1.0) / (base.work or 1.0))
             for a, b in zip(block_medians(arm.blocks), block_medians(base.blocks), strict=False)
         ]
         for arm, base in pairs

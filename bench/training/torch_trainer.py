@@ -6,7 +6,7 @@ innermost, which convolutions on CPUs like better; a batch is turned within the 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack
 
 import torch
@@ -28,6 +28,8 @@ def optimizer_of(network: nn.Module, settings: Settings) -> torch.optim.Optimize
 
 class TorchTrainer(AbstractContextManager["TorchTrainer"]):
     """Trains on whole batches with `threads` intra-op threads; `dtype` float32 or float64."""
+
+    _loss: Callable[[Tensor, Tensor], Tensor] = staticmethod(F.cross_entropy)
 
     def __init__(
         self,
@@ -70,7 +72,7 @@ class TorchTrainer(AbstractContextManager["TorchTrainer"]):
     def _step(self, images: Tensor, labels: Tensor) -> float:
         self._steps += 1
         self._optimizer.zero_grad()
-        loss = F.cross_entropy(self._network(images), labels)
+        loss = self._loss(self._network(images), labels)
         loss.backward()
         value = finite(loss.item(), self._steps, self._settings)
         self._optimizer.step()
