@@ -1,7 +1,7 @@
 """What the tests of the operators on GPUs share: an operator on arrays, wherever it runs.
 
 By default the sources run on the host grid. `--device cuda` or `--device mps` runs them on that
-device instead, and skips those of the other.
+device instead, which has to be there, and skips those of the other.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class Gpu:
             pytest.skip(f"{implementation} does not run on --device {self._asked}")
         reason = device.unavailable_reason()
         if reason is not None:
-            pytest.skip(reason)
+            (pytest.skip if self._asked is None else pytest.fail)(reason)
         return OnArrays(OPERATORS[operator].on_device(device, sequential=chosen.sequential))
 
     def _host(self, language):

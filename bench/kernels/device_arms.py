@@ -151,8 +151,7 @@ def copies_of(case: Case, cache: str, device: str) -> int:
     """How many sets of arguments launches take turns with."""
     if cache == "warm":
         return 1
-    size = 4 * (case.bytes or 1)
-    return max(2, min(MOST_COPIES, math.ceil(4 * _l2(device) / size)))
+    return max(2, min(MOST_COPIES, math.ceil(4 * _l2(device) / case.bytes)))
 
 
 def stated(case_name: str, arm_name: str, device: str, launches: int) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from bench.kernels.cases import CASES, Case
 
 Array = NDArray[Any]
 FACTOR = 8
-UNIT = np.finfo(np.float32).eps / 2
+UNIT = float(np.finfo(np.float32).eps) / 2
 
 
 @dataclass(frozen=True)
