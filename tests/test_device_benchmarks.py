@@ -1,4 +1,4 @@
-"""The GPU's arms, run on the host grid: proof, turns, names, targets; no time of it means anything."""
+"""The GPU's arms on the host grid: proof, turns, names; no time of theirs means anything."""
 
 from __future__ import annotations
 
