@@ -7,6 +7,7 @@ kernel twice: `name`, and `name_sequential`, which one thread runs alone.
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -33,7 +34,6 @@ class DeviceOperator:
     def __init__(self, device: Device, *, sequential: bool) -> None:
         self._device = device
         self._sequential = sequential
-        self._path = FOLDER / (self.source + device.ending)
 
     @property
     def kind(self) -> str:
@@ -45,18 +45,25 @@ class DeviceOperator:
         return self._device.unavailable_reason()
 
     def _launch(
-        self, kernel: str, blocks: int | Dim, threads: int | Dim, *arguments: Argument
+        self,
+        kernel: str,
+        blocks: int | Dim,
+        threads: int | Dim,
+        *arguments: Argument,
+        source: str | None = None,
     ) -> None:
         """Run a kernel of the source; where this is the sequential variant, its twin, by 1 thread.
 
-        Raises DeviceError, and ValueError for a launch over the limits.
+        `source` names another file than the class does. Raises DeviceError, and ValueError for a
+        launch over the limits.
         """
+        path = _path(source or self.source, self._device.ending)
         if self._sequential:
-            self._device.launch(self._path, f"{kernel}_sequential", ONE, ONE, arguments)
+            self._device.launch(path, f"{kernel}_sequential", ONE, ONE, arguments)
             return
         grid = (blocks, 1, 1) if isinstance(blocks, int) else blocks
         block = (threads, 1, 1) if isinstance(threads, int) else threads
-        self._device.launch(self._path, kernel, grid, block, arguments)
+        self._device.launch(path, kernel, grid, block, arguments)
 
     def _tensor(
         self, name: str, value: object, like: Tensor | None = None, dtype: str = "float32"
@@ -92,6 +99,11 @@ class DeviceOperator:
                 f"{name} must have at most {MOST_ELEMENTS} elements, got {value.numel()}"
             )
         return value.detach()
+
+
+@functools.lru_cache(maxsize=64)
+def _path(source: str, ending: str) -> Path:
+    return FOLDER / (source + ending)
 
 
 def shadow(tensor: Tensor) -> Array:
