@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+from unittest.mock import patch
+
 import numpy as np
 import pytest
 import torch.nn.functional as F
@@ -48,12 +51,33 @@ def assert_exact(operator, case, arrays):
             assert_equal(actual, wanted.numpy())
 
 
+PLANS = (device_plans.forward, device_plans.grad_input, device_plans.grad_weight)
+
+
+@contextmanager
+def made_by(tile, splits):
+    """Within it all products are made by that tile, in their order, and by so many splits."""
+
+    def choose(_, tiles, *__):
+        return tiles[min(tile, len(tiles) - 1)], splits
+
+    try:
+        with patch.object(device_plans, "choose", choose):
+            for plan in PLANS:
+                plan.cache_clear()
+            yield
+    finally:
+        for plan in PLANS:
+            plan.cache_clear()
+
+
 def call_every_kernel(operator, rng):
-    """By small calls, on arrays of few blocks: every kernel of both sources."""
-    for filters, given in ((3, (2, 2, 3, 70)), (20, (1, 9, 3, 40)), (61, (4, 57, 3, 30))):
-        x, weight = normal(rng, given, "float32"), normal(rng, (filters, given[1], 2, 1), "float32")
-        y = operator.forward(x, weight, weight[:, 0, 0, 0], relu=True)
-        operator.backward(y, x, weight, weight[:, 0, 0, 0])
+    """Every kernel of both sources, by few small blocks."""
+    x, weight = normal(rng, (2, 3, 3, 9), "float32"), normal(rng, (10, 3, 2, 2), "float32")
+    for tile, splits in ((0, 2), (1, 1), (2, 1)):
+        with made_by(tile, splits):
+            y = operator.forward(x, weight, weight[:, 0, 0, 0], relu=True)
+            operator.backward(y, x, weight, weight[:, 0, 0, 0])
 
 
 CALLS = [("conv2d", call_every_kernel)]
@@ -89,36 +113,19 @@ def test_random_data_is_within_the_bound(gpu, implementation, case):
             assert_within(actual, *(each.numpy() for each in bound))
 
 
-@pytest.fixture
-def chosen(monkeypatch):
-    """chosen(tile, splits): from now on all products are made so; tiles by their order."""
-    plans = (device_plans.forward, device_plans.grad_input, device_plans.grad_weight)
-
-    def choose(tile, splits):
-        monkeypatch.setattr(
-            device_plans, "choose", lambda _, tiles, *__: (tiles[min(tile, len(tiles) - 1)], splits)
-        )
-        for plan in plans:
-            plan.cache_clear()
-
-    yield choose
-    for plan in plans:
-        plan.cache_clear()
-
-
 @pytest.mark.parametrize("splits", [1, 2, 11])
 @pytest.mark.parametrize(
     ("implementation", "tile"),
     [("cuda", 0), ("cuda", 1), ("cuda", 2), ("metal", 0), ("metal", 1)],
 )
 def test_every_tile_is_exact_with_any_number_of_splits(
-    gpu, implementation, tile, splits, chosen, monkeypatch
+    gpu, implementation, tile, splits, monkeypatch
 ):
     poisoned(monkeypatch)
     operator = gpu("conv2d", implementation)
-    chosen(tile, splits)
-    for case in (PHASES, TILES["whole vectors"], CASES["depthwise, 2 each"]):
-        assert_exact(operator, case, drawn(case, integers, "float32"))
+    with made_by(tile, splits):
+        for case in (PHASES, TILES["whole vectors"], CASES["depthwise, 2 each"]):
+            assert_exact(operator, case, drawn(case, integers, "float32"))
 
 
 @each_parallel

@@ -83,7 +83,7 @@ GPUS = {
     ".cu": Gpu(
         multiprocessors=132,
         resident=3,
-        gather=(Tile(64, 128, 128, 0.8), Tile(32, 128, 128, 0.6), Tile(8, 256, 128, 0.3)),
+        gather=(Tile(64, 128, 128, 0.8), Tile(32, 128, 128, 0.65), Tile(8, 256, 128, 0.4)),
         weight=(Tile(64, 128, 128, 0.8), Tile(32, 32, 64, 0.4)),
     ),
     ".metal": Gpu(
