@@ -74,7 +74,7 @@ def made_by(tile, splits):
 def call_every_kernel(operator, rng):
     """Every kernel of both sources, by few small blocks."""
     x, weight = normal(rng, (2, 3, 3, 9), "float32"), normal(rng, (10, 3, 2, 2), "float32")
-    for tile, splits in ((0, 2), (1, 1), (2, 1)):
+    for tile, splits in ((0, 2), (1, 1), (2, 1), (3, 1)):
         with made_by(tile, splits):
             y = operator.forward(x, weight, weight[:, 0, 0, 0], relu=True)
             operator.backward(y, x, weight, weight[:, 0, 0, 0])
@@ -116,7 +116,7 @@ def test_random_data_is_within_the_bound(gpu, implementation, case):
 @pytest.mark.parametrize("splits", [1, 2, 11])
 @pytest.mark.parametrize(
     ("implementation", "tile"),
-    [("cuda", 0), ("cuda", 1), ("cuda", 2), ("metal", 0), ("metal", 1)],
+    [("cuda", 0), ("cuda", 1), ("cuda", 2), ("cuda", 3), ("metal", 0), ("metal", 1)],
 )
 def test_every_tile_is_exact_with_any_number_of_splits(
     gpu, implementation, tile, splits, monkeypatch

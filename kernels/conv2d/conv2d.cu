@@ -1,20 +1,18 @@
 // conv2d and its gradients: cross-correlation of images [n, c, h, w] with filters [k, c / groups, r, s].
 //
-//   forward, grad_input,       the definition's loops, by one thread
-//   grad_weight, grad_bias
+//   forward, grad_input        the definition's loops, by one thread
 //   _sequential
 //
-//   gather_64, _32, _8         output and gradient of the input, as products of matrices that are never
+//   gather_128, _64, _32, _8   output and gradient of the input, as products of matrices that are never
 //                              written down: filters [rows x depth] times windows [depth x positions],
 //                              depth being channel and place in the window. A block makes a tile of
-//                              64 x 128 (32 x 128, 8 x 256: for few filters) by steps of 8 along the
-//                              depth: through 14 KiB of shared memory in two halves, one filled while
-//                              the other is used; a thread of its 128 keeps 8 x 8 (8 x 4, 8 x 2) sums
-//                              in registers, 4 numbers read for 16 multiplied. Where in the image an
-//                              element of the depth lies is read from a table: no division in the loop.
-//   weight_64, _32             gradient of the weight, alike: gradients [filters x positions] times
-//                              windows [positions x (c, r, s)], tiles of 64 x 128 and 32 x 32
-//   grad_bias                  a channel's sum, by blocks over slices of the positions
+//                              128, 64 or 32 x 128, or 8 x 256 for few filters, by steps of 8 along
+//                              the depth: through 11 to 17 KiB of shared memory in two halves, one
+//                              filled while the other is used. A thread of its 128 (256 in the largest)
+//                              keeps 8 x 8 sums in registers (8 x 4, 8 x 2), for which it reads 16
+//                              numbers (12, 10) a place of the depth: 64 multiplications by 4 loads.
+//                              Where in the image a place of the depth lies is read from a table, so
+//                              that nothing is divided in the loop
 //   sum                        adds what several blocks have made of parts of one sum
 //
 // The gradient of the input is gathered, too: a pixel takes what its windows give. With a stride s only
@@ -100,7 +98,8 @@ __device__ __forceinline__ void gather(const float* __restrict__ source, const f
                                        int has_bias, int relu, int splits, int tiles, float* a, float* b)
 {
     using T = Tile<M, N, TM, TN>;
-    constexpr int COLUMNS = N / T::THREADS, APART = T::THREADS / DEPTH, ROWS = M < APART ? 1 : M / APART;
+    constexpr int APART = T::THREADS / DEPTH, ROWS = M < APART ? 1 : M / APART;
+    constexpr int COLUMNS = N < T::THREADS ? 1 : N / T::THREADS, DEEP = N * DEPTH / T::THREADS / COLUMNS;
     const Product z = *product;
     const unsigned row_tiles = (z.rows + M - 1) / M;
     unsigned block = blockIdx.x;
@@ -112,50 +111,52 @@ __device__ __forceinline__ void gather(const float* __restrict__ source, const f
     const int positions = phase.rows * phase.columns, count = z.images * positions;
     if (first_column >= count) return;
 
+    // What a thread loads: one place of the depth of ROWS filters, DEEP places of COLUMNS windows.
     const int lane = threadIdx.x % DEPTH, row = threadIdx.x / DEPTH;
-    weight += group * z.weights;
+    const int first = threadIdx.x % N, deep = threadIdx.x / N * DEEP;
+    unsigned filters[ROWS], windows[COLUMNS];
     int h[COLUMNS], w[COLUMNS];
-    unsigned from[COLUMNS];
 #pragma unroll
-    for (int i = 0; i < COLUMNS; i++) {  // beyond the last: the last once more
-        const int column = min(first_column + threadIdx.x + i * T::THREADS, count - 1LL);
-        const int at = column % positions;
+    for (int i = 0; i < ROWS; i++)  // beyond the last: the last once more
+        filters[i] = group * z.weights + min(first_row + row + i * APART, z.rows - 1) * z.row_stride;
+#pragma unroll
+    for (int i = 0; i < COLUMNS; i++) {
+        const int column = min(first_column + first + i * T::THREADS, count - 1LL), at = column % positions;
         h[i] = at / phase.columns * z.step_h + phase.h;
         w[i] = at % phase.columns * z.step_w + phase.w;
-        from[i] = (column / positions * z.channels + group * (z.channels / z.groups)) * z.image +
-                  (unsigned)h[i] * z.w + w[i];
+        const unsigned image = column / positions * z.channels + group * (z.channels / z.groups);
+        windows[i] = image * z.image + (unsigned)h[i] * z.w + w[i];
     }
-    float next_a[ROWS], next_b[COLUMNS][DEPTH];
-    auto load = [&](int step) {
-        const int4* tap = taps + phase.first_tap + step * DEPTH;
+    float next_a[ROWS], next_b[DEEP][COLUMNS];
+    const int each = (phase.steps + splits - 1) / splits, begin = min(split * each, phase.steps);
+    const int4* tap = taps + phase.first_tap + begin * DEPTH;
+    auto load = [&] {
         const int at = tap[lane].x;  // less than 0 behind the depth's end
 #pragma unroll
-        for (int i = 0; i < ROWS; i++)
-            next_a[i] =
-                at < 0 ? 0.0f : weight[min(first_row + row + i * APART, z.rows - 1) * z.row_stride + at];
+        for (int i = 0; i < ROWS; i++) next_a[i] = at < 0 ? 0.0f : weight[filters[i] + at];
 #pragma unroll
-        for (int d = 0; d < DEPTH; d++) {
-            const int4 t = tap[d];
+        for (int d = 0; d < DEEP; d++) {
+            const int4 t = tap[deep + d];
 #pragma unroll
             for (int i = 0; i < COLUMNS; i++) {
                 const bool inside = (unsigned)h[i] + t.z < (unsigned)z.h && (unsigned)w[i] + t.w < (unsigned)z.w;
-                next_b[i][d] = inside ? source[from[i] + t.y] : 0.0f;
+                next_b[d][i] = inside ? source[windows[i] + t.y] : 0.0f;
             }
         }
+        tap += DEPTH;
     };
     auto store = [&](int half) {
 #pragma unroll
         for (int i = 0; i < ROWS; i++)
-            if (row + i * APART < M) a[(half * DEPTH + lane) * T::A + row + i * APART] = next_a[i];
+            if (M >= APART || row < M) a[(half * DEPTH + lane) * T::A + row + i * APART] = next_a[i];
 #pragma unroll
-        for (int d = 0; d < DEPTH; d++)
+        for (int d = 0; d < DEEP; d++)
 #pragma unroll
             for (int i = 0; i < COLUMNS; i++)
-                b[(half * DEPTH + d) * T::B + threadIdx.x + i * T::THREADS] = next_b[i][d];
+                b[(half * DEPTH + deep + d) * T::B + first + i * T::THREADS] = next_b[d][i];
     };
     T tile;
-    const int each = (phase.steps + splits - 1) / splits, begin = min(split * each, phase.steps);
-    accumulate(tile, a, b, begin, min(begin + each, phase.steps), load, store);
+    accumulate(tile, a, b, min(each, phase.steps - begin), load, store);
 
     const int channels = z.groups * z.rows, plane = z.out_h * z.out_w, channel = group * z.rows;
     out += split * (long long)z.images * channels * plane;
@@ -181,6 +182,16 @@ __device__ __forceinline__ void gather(const float* __restrict__ source, const f
 }
 
 // a and b: room for both halves of a tile's operands; float4, for they are read so.
+extern "C" __global__ void __launch_bounds__(256, 2)
+    conv2d_gather_128(const float* source, const float* weight, const float* bias, float* out,
+                      const Shape*, const Product* product, const int4* taps, long long has_bias,
+                      long long relu, long long splits, long long tiles)
+{
+    __shared__ float4 a[2 * DEPTH * 33], b[2 * DEPTH * 33];
+    gather<128, 128, 8, 8>(source, weight, bias, out, product, taps, has_bias, relu, splits, tiles,
+                           (float*)a, (float*)b);
+}
+
 extern "C" __global__ void __launch_bounds__(128, 3)
     conv2d_gather_64(const float* source, const float* weight, const float* bias, float* out,
                      const Shape*, const Product* product, const int4* taps, long long has_bias,

@@ -1,4 +1,12 @@
 // The gradients of conv2d's weight and bias, from that of the output: sums over all positions.
+//
+//   _sequential    the definition's loops, by one thread
+//   weight_64, 32  the product of gradients [filters x positions] and windows [positions x (c, r, s)],
+//                  the latter never written down: tiles as in conv2d.cu, of 64 x 128 by 128 threads
+//                  with 8 x 8 sums each, or 32 x 32 by 64 with 4 x 4. A thread steps through the
+//                  positions by adding, without a division. They are split over blocks, whose sums go
+//                  through a workspace (8 bytes an output and split) and are added in order
+//   grad_bias      a channel's sum in a tree, by blocks over slices of the positions
 
 #include "tile.cuh"
 
@@ -63,18 +71,25 @@ __device__ __forceinline__ void weight_gradient(const float* __restrict__ gy, co
     const int first = begin * DEPTH + lane;
     int n = first / plane, p = first % plane / z.q, q = first % z.q;
     const int next_n = DEPTH / plane, next_p = DEPTH % plane / z.q, next_q = DEPTH % z.q;
+    unsigned filters[ROWS];
+#pragma unroll
+    for (int i = 0; i < ROWS; i++)  // beyond the last: the last once more
+        filters[i] = (group * rows + min(first_row + row + i * APART, rows - 1)) * plane;
     int4 tap[COLUMNS];
 #pragma unroll
-    for (int i = 0; i < COLUMNS; i++) tap[i] = taps[min(first_column + row + i * APART, columns - 1)];
+    for (int i = 0; i < COLUMNS; i++) {
+        tap[i] = taps[min(first_column + row + i * APART, columns - 1)];
+        tap[i].y -= z.before_h * z.w + z.before_w, tap[i].z -= z.before_h, tap[i].w -= z.before_w;
+    }
 
     float next_a[ROWS], next_b[COLUMNS];
-    auto load = [&](int) {
+    auto load = [&] {
         const bool there = n < z.n;
-        const float* from = gy + ((long long)n * z.k + group * rows) * plane + p * z.q + q;
+        const unsigned from = (unsigned)n * z.k * plane + p * z.q + q;
 #pragma unroll
         for (int i = 0; i < ROWS; i++)
-            next_a[i] = there ? from[min(first_row + row + i * APART, rows - 1) * plane] : 0.0f;
-        const int h = p * z.stride_h - z.before_h, w = q * z.stride_w - z.before_w;
+            next_a[i] = there ? gy[from + filters[i]] : 0.0f;
+        const int h = p * z.stride_h, w = q * z.stride_w;
         const unsigned window = ((unsigned)n * z.c + group * depth) * image + (unsigned)h * z.w + w;
 #pragma unroll
         for (int i = 0; i < COLUMNS; i++) {
@@ -98,7 +113,7 @@ __device__ __forceinline__ void weight_gradient(const float* __restrict__ gy, co
             b[(half * DEPTH + lane) * T::B + row + i * APART] = next_b[i];
     };
     T tile;
-    accumulate(tile, a, b, begin, end, load, store);
+    accumulate(tile, a, b, end - begin, load, store);
 
     gw += ((long long)split * z.k + group * rows) * columns;
 #pragma unroll

@@ -7,7 +7,6 @@ the choice of the tile and of the splits, by a model of what they cost.
 from __future__ import annotations
 
 import functools
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -60,12 +59,13 @@ class Sizes(NamedTuple):
 
 @dataclass(frozen=True)
 class Tile:
-    """What a block makes of a product; the share of a multiprocessor's peak that it may reach."""
+    """What a block makes of a product."""
 
     rows: int
     columns: int
     threads: int
-    share: float
+    cycles: int
+    """A multiprocessor's clock cycles for a step, by the instructions that it has to issue."""
 
 
 @dataclass(frozen=True)
@@ -73,8 +73,6 @@ class Gpu:
     """What the choice between tiles goes by; a rough picture of the GPUs that run a language."""
 
     multiprocessors: int
-    resident: int
-    """Blocks a multiprocessor, until when one more takes no time."""
     gather: tuple[Tile, ...]
     weight: tuple[Tile, ...]
 
@@ -82,21 +80,27 @@ class Gpu:
 GPUS = {
     ".cu": Gpu(
         multiprocessors=132,
-        resident=3,
-        gather=(Tile(64, 128, 128, 0.8), Tile(32, 128, 128, 0.65), Tile(8, 256, 128, 0.4)),
-        weight=(Tile(64, 128, 128, 0.8), Tile(32, 32, 64, 0.4)),
+        gather=(
+            Tile(128, 128, 256, 1280),
+            Tile(64, 128, 128, 680),
+            Tile(32, 128, 128, 400),
+            Tile(8, 256, 128, 340),
+        ),
+        weight=(Tile(64, 128, 128, 690), Tile(32, 32, 64, 120)),
     ),
     ".metal": Gpu(
         multiprocessors=16,
-        resident=4,
-        gather=(Tile(32, 64, 128, 0.6), Tile(8, 128, 128, 0.3)),
-        weight=(Tile(32, 32, 64, 0.5),),
+        gather=(Tile(32, 64, 128, 210), Tile(8, 128, 128, 170)),
+        weight=(Tile(32, 32, 64, 130),),
     ),
 }
-MERGING = 4000
-"""Clock cycles that a second kernel takes before it adds anything."""
+LATENCY = 1000
+"""Cycles that a step takes at least: until what it loads is there."""
 ROUNDS = 3
 """Steps that a block's beginning and end are worth."""
+MERGING, BYTES = 4000, 11
+"""Cycles of the kernel that adds up, before it begins; then bytes a cycle and multiprocessor."""
+SPLITS = (*range(1, 17), *(2**i for i in range(5, 10)))
 WORKSPACE = 2**26
 """Elements at most."""
 
@@ -172,25 +176,23 @@ def choose(
 ) -> tuple[Tile, int]:
     """The tile and the number of splits for which `count` products [rows, columns] take least time.
 
-    Each has a depth of `steps`, on average; `results` elements come out. In clock cycles: a
-    multiprocessor does 128 multiplications in each, and moves 11 bytes of a workspace.
+    Each has a depth of `steps`, on average; `results` elements come out of all together.
     """
-    best = (math.inf, tiles[0], 1)
+    ways = []
     for tile in tiles:
         blocks = ceil_div(rows, tile.rows) * ceil_div(columns, tile.columns) * count
-        step = tile.rows * tile.columns * DEPTH / 128 / tile.share
-        for wanted in sorted({*range(1, 17), *(2**i for i in range(5, 10))}):
+        for wanted in SPLITS:
             each = ceil_div(max(steps, 1), wanted)
             splits = ceil_div(max(steps, 1), each)
             if splits > 1 and splits * results > WORKSPACE:
                 break
-            turns = max(gpu.resident, ceil_div(blocks * splits, gpu.multiprocessors))
-            time = turns * (each + ROUNDS) * step
+            here = ceil_div(blocks * splits, gpu.multiprocessors)
+            time = max(here * tile.cycles, LATENCY) * (each + ROUNDS)
             if splits > 1:
-                time += MERGING + 8 * splits * results / gpu.multiprocessors / 11
-            if time < best[0]:
-                best = (time, tile, splits)
-    return best[1], best[2]
+                time += MERGING + 8 * splits * results // (gpu.multiprocessors * BYTES)
+            ways.append((time, tile.cycles, splits, tile))
+    *_, splits, tile = min(ways, key=lambda way: way[:3])
+    return tile, splits
 
 
 def _gather_plan(

@@ -68,22 +68,25 @@ struct Tile {
     }
 };
 
-// Steps `begin` to `end` of a product: load(step) brings a step's numbers from memory into registers,
-// store(half) puts them into that half of the shared memory at `a` and `b`.
+// The steps of a product: load() brings the next one's numbers from memory into registers, store(half)
+// puts them into that half of the shared memory at `a` and `b`.
 template <class T, class Load, class Store>
-__device__ __forceinline__ void accumulate(T& tile, const float* a, const float* b, int begin, int end,
-                                           Load load, Store store)
+__device__ __forceinline__ void accumulate(T& tile, const float* a, const float* b, int steps, Load load,
+                                           Store store)
 {
-    if (begin < end) {
-        load(begin);
+    auto pass = [&](int half, bool more) {
+        if (more) load();
+        tile.multiply(a + half * DEPTH * T::A, b + half * DEPTH * T::B);
+        if (more) store(1 - half);
+        __syncthreads();
+    };
+    if (steps > 0) {
+        load();
         store(0);
     }
     __syncthreads();
-    for (int step = begin; step < end; step++) {
-        const int half = (step - begin) % 2;
-        if (step + 1 < end) load(step + 1);
-        tile.multiply(a + half * DEPTH * T::A, b + half * DEPTH * T::B);
-        if (step + 1 < end) store(1 - half);
-        __syncthreads();
+    for (int left = steps; left > 0; left -= 2) {
+        pass(0, left > 1);
+        if (left > 1) pass(1, left > 2);
     }
 }
