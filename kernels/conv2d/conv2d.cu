@@ -139,7 +139,8 @@ __device__ __forceinline__ void gather(const float* __restrict__ source, const f
             const int4 t = tap[deep + d];
 #pragma unroll
             for (int i = 0; i < COLUMNS; i++) {
-                const bool inside = (unsigned)h[i] + t.z < (unsigned)z.h && (unsigned)w[i] + t.w < (unsigned)z.w;
+                const bool inside =
+                    (unsigned)h[i] + t.z < (unsigned)z.h && (unsigned)w[i] + t.w < (unsigned)z.w;
                 next_b[d][i] = inside ? source[windows[i] + t.y] : 0.0f;
             }
         }

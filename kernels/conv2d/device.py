@@ -27,6 +27,7 @@ class DeviceConv2d(DeviceOperator):
     """Two-dimensional cross-correlation of contiguous float32 tensors."""
 
     source = "conv2d/conv2d"
+    more_sources = (WEIGHT,)
 
     def forward(
         self,

@@ -2,7 +2,8 @@
 
 The names, arguments and results are those of the operator on NumPy arrays, and so are the checks
 of shapes and numbers; what is asked of a tensor beyond that is here. A source file holds every
-kernel twice: `name`, and `name_sequential`, which one thread runs alone.
+kernel twice: `name`, and `name_sequential`, which one thread runs alone; what several tiles make,
+`name_64` and so on, each language by its own, has one such twin for all.
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ class DeviceOperator:
 
     source: ClassVar[str]
     """The file in `kernels/`, without its ending: relu/relu."""
+    more_sources: ClassVar[tuple[str, ...]] = ()
+    """Further files, for launches that name theirs."""
 
     def __init__(self, device: Device, *, sequential: bool) -> None:
         self._device = device
@@ -54,7 +57,7 @@ class DeviceOperator:
     ) -> None:
         """Run a kernel of the source; where this is the sequential variant, its twin, by 1 thread.
 
-        `source` names another file than the class does. Raises DeviceError, and ValueError for a
+        `source` names one of `more_sources`. Raises DeviceError, and ValueError for a
         launch over the limits.
         """
         path = _path(source or self.source, self._device.ending)
