@@ -1,5 +1,6 @@
 """conv2d: the operator, and a file for each algorithm."""
 
+from kernels.conv2d.device import DeviceConv2d
 from kernels.conv2d.direct import Direct
 from kernels.conv2d.loops import Loops
 from kernels.conv2d.operator import Conv2d
@@ -18,4 +19,5 @@ CONV2D = Entry(
         "winograd": Winograd(),
         "torch": Reference(),
     },
+    DeviceConv2d,
 )

@@ -95,7 +95,7 @@ class HostGrid:
         else:
             flags += ["-O2", "-fPIC", "-shared"]
         known = hashlib.sha256("\0".join((text, table, *flags)).encode())
-        for header in sorted(HEADERS.iterdir()):
+        for header in sorted([*HEADERS.iterdir(), *source.parent.glob("*.cuh")]):
             known.update(header.read_bytes())
         self._folder.mkdir(parents=True, exist_ok=True)
         target = self._folder / f"{source.stem}{source.suffix}-{known.hexdigest()[:16]}"

@@ -2,11 +2,13 @@
 
 The names, arguments and results are those of the operator on NumPy arrays, and so are the checks
 of shapes and numbers; what is asked of a tensor beyond that is here. A source file holds every
-kernel twice: `name`, and `name_sequential`, which one thread runs alone.
+kernel twice: `name`, and `name_sequential`, which one thread runs alone; what several tiles make,
+`name_64` and so on, each language by its own, has one such twin for all.
 """
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -29,11 +31,12 @@ class DeviceOperator:
 
     source: ClassVar[str]
     """The file in `kernels/`, without its ending: relu/relu."""
+    more_sources: ClassVar[tuple[str, ...]] = ()
+    """Further files, for launches that name theirs."""
 
     def __init__(self, device: Device, *, sequential: bool) -> None:
         self._device = device
         self._sequential = sequential
-        self._path = FOLDER / (self.source + device.ending)
 
     @property
     def kind(self) -> str:
@@ -45,18 +48,25 @@ class DeviceOperator:
         return self._device.unavailable_reason()
 
     def _launch(
-        self, kernel: str, blocks: int | Dim, threads: int | Dim, *arguments: Argument
+        self,
+        kernel: str,
+        blocks: int | Dim,
+        threads: int | Dim,
+        *arguments: Argument,
+        source: str | None = None,
     ) -> None:
         """Run a kernel of the source; where this is the sequential variant, its twin, by 1 thread.
 
-        Raises DeviceError, and ValueError for a launch over the limits.
+        `source` names one of `more_sources`. Raises DeviceError, and ValueError for a
+        launch over the limits.
         """
+        path = _path(source or self.source, self._device.ending)
         if self._sequential:
-            self._device.launch(self._path, f"{kernel}_sequential", ONE, ONE, arguments)
+            self._device.launch(path, f"{kernel}_sequential", ONE, ONE, arguments)
             return
         grid = (blocks, 1, 1) if isinstance(blocks, int) else blocks
         block = (threads, 1, 1) if isinstance(threads, int) else threads
-        self._device.launch(self._path, kernel, grid, block, arguments)
+        self._device.launch(path, kernel, grid, block, arguments)
 
     def _tensor(
         self, name: str, value: object, like: Tensor | None = None, dtype: str = "float32"
@@ -92,6 +102,11 @@ class DeviceOperator:
                 f"{name} must have at most {MOST_ELEMENTS} elements, got {value.numel()}"
             )
         return value.detach()
+
+
+@functools.lru_cache(maxsize=64)
+def _path(source: str, ending: str) -> Path:
+    return FOLDER / (source + ending)
 
 
 def shadow(tensor: Tensor) -> Array:
