@@ -195,7 +195,7 @@ def remembered(make: Callable[P, R]) -> Callable[P, R]:
 def _plain(argument: object) -> bool:
     kind = type(argument)
     if kind is tuple:
-        return set(map(type, argument)) <= {int}  # type: ignore[call-overload]
+        return set(map(type, argument)) <= {int, type(None)}  # type: ignore[call-overload]
     return kind in (int, bool, str, type(None))
 
 

@@ -188,7 +188,7 @@ def test_what_cannot_be_pooled_is_refused_as_on_the_cpu(gpu, implementation):
         with pytest.raises(ValueError, match=message):
             operator.forward(np.ones(shape, np.float32), **arguments)
     x, y = np.ones((2, 3, 4, 4), np.float32), np.ones((2, 3, 2, 2), np.float32)
-    with pytest.raises(TypeError, match="kernel_size must be a whole number, got 2.0"):
+    with pytest.raises(TypeError, match=r"kernel_size must be .*, got 2\.0"):
         operator.forward(x, 2.0)
     with pytest.raises(TypeError, match="return_indices must be True or False, got 'yes'"):
         operator.forward(x, 2, return_indices="yes")

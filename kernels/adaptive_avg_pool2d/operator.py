@@ -38,9 +38,14 @@ class AdaptiveAvgPool2d(Operator[AveragingAlgorithm]):
         """
         call = adaptive_call(input, output_size)
         given = gradient(grad_output, call.input, call.shape, call.batched)
-        if 0 in given.shape[1:]:
-            raise ValueError(f"grad_output may be empty in its batch alone, got shape {call.shape}")
+        check_outputs(call.shape)
         return run_backward(self._algorithm, call, given, self._threads)
+
+
+def check_outputs(shape: tuple[int, ...]) -> None:
+    """Raise ValueError for an output of which torch takes no gradient, by its [..., C, P, Q]."""
+    if 0 in shape[-3:]:
+        raise ValueError(f"grad_output may be empty in its batch alone, got shape {shape}")
 
 
 def adaptive_call(given: Array, output_size: Size) -> Call:

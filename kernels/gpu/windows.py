@@ -1,4 +1,4 @@
-"""The windows of a pooling as its kernels on a GPU read them, kept there for calls of equal shape."""
+"""A pooling's windows as its kernels on a GPU read them, kept there for calls of equal shape."""
 
 from __future__ import annotations
 
@@ -31,6 +31,12 @@ class Windows:
     halving: int = 0
     """2 or 3 where all windows are of that size, 2 apart, padded by 0 or 1, over an even width; for
     them the kernels have faster code."""
+
+    spans_rows: bool = False
+    """Whether each window is whole rows of the image."""
+
+    whole: bool = False
+    """Whether one window is the whole image."""
 
     @property
     def outputs(self) -> int:
@@ -80,9 +86,19 @@ def windows_on(
         kind = ((size, size), (2, 2), (size - 2, size - 2), (1, 1))
         if window == kind and w % 2 == 0 and q == w // 2:
             halving = size
+    spans_rows = q == 1 and grid.columns.windows[1, 0] == w
+    whole = bool(spans_rows and p == 1 and grid.rows.windows[1, 0] == h)
     tables = [torch.from_numpy(_table(axis)).to(device) for axis in (grid.rows, grid.columns)]
-    planes = int(np.prod(leading))
-    return Windows((*leading, p, q), (planes, h, w, p, q), *tables, grid.filled, halving)
+    return Windows(
+        shape=(*leading, p, q),
+        sizes=(int(np.prod(leading)), h, w, p, q),
+        rows=tables[0],
+        columns=tables[1],
+        filled=grid.filled,
+        halving=halving,
+        spans_rows=bool(spans_rows),
+        whole=whole,
+    )
 
 
 def _table(axis: Axis) -> Array:
