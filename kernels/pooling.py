@@ -196,7 +196,7 @@ def _plain(argument: object) -> bool:
     kind = type(argument)
     if kind is tuple:
         return set(map(type, argument)) <= {int, type(None)}  # type: ignore[call-overload]
-    return kind in (int, bool, str, type(None))
+    return kind in (int, bool, float, str, type(None))
 
 
 def _pair(name: str, value: object, least: int) -> tuple[int, int]:

@@ -164,7 +164,8 @@ extern "C" __global__ void add_fold_finish(const float* __restrict__ partial, fl
     const int lane = threadIdx.x % 32;
     float sum = 0;
     if (o < sums)
-        for (long long worker = lane; worker < workers; worker += 32) sum += partial[o * workers + worker];
+        for (long long worker = lane; worker < workers; worker += 32)
+            sum += partial[o * workers + worker];
     for (int step = 16; step; step /= 2) sum += __shfl_down_sync(0xffffffffu, sum, step);
     if (lane == 0 && o < sums) g[o] = sum;
 }

@@ -22,7 +22,8 @@ constant int EACH = 4, SIMD = 32;
 inline long first_of(uint i) { return long(i / SIMD) * (EACH * SIMD) + i % SIMD; }
 
 // a, b [n] or of one element; y [n]
-kernel void add_forward_sequential(device const float* a [[buffer(0)]], device const float* b [[buffer(1)]],
+kernel void add_forward_sequential(device const float* a [[buffer(0)]],
+                                   device const float* b [[buffer(1)]],
                                    device float* y [[buffer(2)]], constant float& alpha [[buffer(3)]],
                                    constant long& n [[buffer(4)]], constant long& one_a [[buffer(5)]],
                                    constant long& one_b [[buffer(6)]])
@@ -119,7 +120,8 @@ inline float folded(device const float* gy, device const long* dims, float alpha
 }
 
 // partial [sums, workers]
-kernel void add_fold_sequential(device const float* gy [[buffer(0)]], device float* partial [[buffer(1)]],
+kernel void add_fold_sequential(device const float* gy [[buffer(0)]],
+                                device float* partial [[buffer(1)]],
                                 device const long* dims [[buffer(2)]],
                                 constant float& alpha [[buffer(3)]], constant long& sums [[buffer(4)]],
                                 constant long& terms [[buffer(5)]], constant long& workers [[buffer(6)]],
