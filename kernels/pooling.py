@@ -178,7 +178,7 @@ R = TypeVar("R")
 
 
 def remembered(make: Callable[P, R]) -> Callable[P, R]:
-    """Keep what `make` returns of shapes and plain numbers; errors come anew each time.
+    """Keep what `make` returns of shapes, plain numbers and names; errors come anew each time.
 
     By the arguments' types too, for True is equal to 1. Lists and NumPy's numbers go by the memory.
     """
@@ -195,8 +195,8 @@ def remembered(make: Callable[P, R]) -> Callable[P, R]:
 def _plain(argument: object) -> bool:
     kind = type(argument)
     if kind is tuple:
-        return set(map(type, argument)) <= {int}  # type: ignore[call-overload]
-    return kind in (int, bool, type(None))
+        return set(map(type, argument)) <= {int, type(None)}  # type: ignore[call-overload]
+    return kind in (int, bool, float, str, type(None))
 
 
 def _pair(name: str, value: object, least: int) -> tuple[int, int]:

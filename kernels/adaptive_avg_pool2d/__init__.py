@@ -1,5 +1,6 @@
 """adaptive_avg_pool2d: the operator; averaging over any grid of windows is avg_pool2d's affair."""
 
+from kernels.adaptive_avg_pool2d.device import DeviceAdaptiveAvgPool2d
 from kernels.adaptive_avg_pool2d.operator import AdaptiveAvgPool2d
 from kernels.adaptive_avg_pool2d.reference import Reference
 from kernels.avg_pool2d.direct import Direct
@@ -16,4 +17,5 @@ ADAPTIVE_AVG_POOL2D = Entry(
         "numba_threads": Direct(threaded=True),
         "torch": Reference(),
     },
+    DeviceAdaptiveAvgPool2d,
 )

@@ -24,7 +24,7 @@ class AdaptiveAvgPool2d(Operator[AveragingAlgorithm]):
         allowed, as in torch, and so is an image without pixels whose mean is asked for: it is NaN.
         Raises TypeError and ValueError.
         """
-        return run_forward(self._algorithm, _call(input, output_size), self._threads)
+        return run_forward(self._algorithm, adaptive_call(input, output_size), self._threads)
 
     def backward(
         self,
@@ -36,14 +36,20 @@ class AdaptiveAvgPool2d(Operator[AveragingAlgorithm]):
 
         As in torch, `grad_output` may be empty in its batch alone.
         """
-        call = _call(input, output_size)
+        call = adaptive_call(input, output_size)
         given = gradient(grad_output, call.input, call.shape, call.batched)
-        if 0 in given.shape[1:]:
-            raise ValueError(f"grad_output may be empty in its batch alone, got shape {call.shape}")
+        check_outputs(call.shape)
         return run_backward(self._algorithm, call, given, self._threads)
 
 
-def _call(given: Array, output_size: Size) -> Call:
+def check_outputs(shape: tuple[int, ...]) -> None:
+    """Raise ValueError for an output of which torch takes no gradient, by its [..., C, P, Q]."""
+    if 0 in shape[-3:]:
+        raise ValueError(f"grad_output may be empty in its batch alone, got shape {shape}")
+
+
+def adaptive_call(given: Array, output_size: Size) -> Call:
+    """The arguments, checked, in normal form."""
     given = float_array("input", given, (3, 4))
     batched = given.ndim == 4
     images = given if batched else given[None]

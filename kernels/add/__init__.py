@@ -1,5 +1,6 @@
 """add: the operator, and a file for each algorithm."""
 
+from kernels.add.device import DeviceAdd
 from kernels.add.direct import Direct
 from kernels.add.loops import Loops
 from kernels.add.operator import Add
@@ -16,4 +17,5 @@ ADD = Entry(
         "numba_threads": Direct(threaded=True),
         "torch": Reference(),
     },
+    DeviceAdd,
 )

@@ -11,7 +11,7 @@ from numbers import Real
 import numpy as np
 
 from kernels.arrays import Array, empty, flags, float_array
-from kernels.elementwise import memory_order
+from kernels.elementwise import Shape, memory_order
 from kernels.operator import Algorithm, Operator
 
 ANY = range(65)
@@ -127,34 +127,39 @@ class Add(Operator[AddAlgorithm]):
 def _call(given: Array, other: Array, alpha: float) -> Call:
     given = float_array("input", given, ANY)
     other = float_array("other", other, ANY, like=given)
-    factor = _alpha(alpha, given.dtype)
-    shape = given.shape
-    if other.shape != shape:
-        try:
-            shape = np.broadcast_shapes(shape, other.shape)
-        except ValueError:
-            raise ValueError(
-                f"other must have a shape that broadcasts with input's {given.shape}, "
-                f"got {other.shape}"
-            ) from None
+    by = factor(alpha, given.dtype)
+    shape = broadcast(given.shape, other.shape)
     order, back = memory_order(shape, given, other)
     given, other = _with_dimensions(given, order), _with_dimensions(other, order)
     if shape != given.shape:
         shape = tuple([shape[axis] for axis in order])
-    return Call(given, other, factor, shape, back)
+    return Call(given, other, by, shape, back)
 
 
-def _alpha(alpha: object, dtype: np.dtype[np.generic]) -> float:
+def broadcast(given: Shape, other: Shape) -> Shape:
+    """The shape of the sum; raises ValueError where there is none."""
+    if other == given:
+        return given
+    try:
+        return np.broadcast_shapes(given, other)
+    except ValueError:
+        raise ValueError(
+            f"other must have a shape that broadcasts with input's {given}, got {other}"
+        ) from None
+
+
+def factor(alpha: object, dtype: np.dtype[np.generic]) -> float:
+    """`alpha` as a number; raises TypeError for what is none, ValueError for one beyond `dtype`."""
     if not isinstance(alpha, (Real, np.floating, np.integer)) or isinstance(alpha, bool):
         raise TypeError(f"alpha must be a real number, got {alpha!r}")
     try:
-        factor = float(alpha)
+        number = float(alpha)
     except OverflowError:
         raise ValueError(f"alpha must be a number of {dtype}, got {alpha!r}") from None
     most = LARGEST[dtype.itemsize]
-    if abs(factor) > most and math.isfinite(factor):
+    if abs(number) > most and math.isfinite(number):
         raise ValueError(f"alpha must be a number of {dtype}, got {alpha!r}")
-    return factor
+    return number
 
 
 def _with_dimensions(array: Array, order: tuple[int, ...]) -> Array:

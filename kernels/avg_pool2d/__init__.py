@@ -1,5 +1,6 @@
 """avg_pool2d: the operator, and a file for each algorithm."""
 
+from kernels.avg_pool2d.device import DeviceAvgPool2d
 from kernels.avg_pool2d.direct import Direct
 from kernels.avg_pool2d.loops import Loops
 from kernels.avg_pool2d.operator import AvgPool2d
@@ -16,4 +17,5 @@ AVG_POOL2D = Entry(
         "numba_threads": Direct(threaded=True),
         "torch": Reference(),
     },
+    DeviceAvgPool2d,
 )

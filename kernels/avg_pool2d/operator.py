@@ -66,7 +66,7 @@ class AvgPool2d(Operator[AveragingAlgorithm]):
         divided by `divisor_override`, else by the number of places, those of the padding counted
         where `count_include_pad`. Raises TypeError and ValueError.
         """
-        call = _call(
+        call = averaging_call(
             input, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override
         )
         return run_forward(self._algorithm, call, self._threads)
@@ -83,7 +83,7 @@ class AvgPool2d(Operator[AveragingAlgorithm]):
         divisor_override: int | None = None,
     ) -> Array:
         """The gradient of the input, from that of the output. Raises as `forward` does."""
-        call = _call(
+        call = averaging_call(
             input, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override
         )
         given = gradient(grad_output, call.input, call.shape, call.batched)
@@ -110,8 +110,8 @@ def run_backward(
     return grad_input if call.batched else grad_input[0]
 
 
-def _call(given: Array, *arguments: Any) -> Call:
-    """`arguments`: those of avg_pool2d behind the input, in its order."""
+def averaging_call(given: Array, *arguments: Any) -> Call:
+    """Checked; `arguments`: those of avg_pool2d behind the input, in its order."""
     images, batched = whole_images(given)
     grid, checked = _grid(images.shape[2:], *arguments)
     return Call(

@@ -1,5 +1,6 @@
 """batch_norm: the operator, and a file for each algorithm."""
 
+from kernels.batch_norm.device import DeviceBatchNorm
 from kernels.batch_norm.direct import Direct
 from kernels.batch_norm.loops import Loops
 from kernels.batch_norm.operator import BatchNorm
@@ -16,4 +17,5 @@ BATCH_NORM = Entry(
         "numba_threads": Direct(threaded=True),
         "torch": Reference(),
     },
+    DeviceBatchNorm,
 )

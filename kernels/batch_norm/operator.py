@@ -147,7 +147,7 @@ class BatchNorm(Operator[BatchNormAlgorithm]):
         1 / sqrt(var + eps), which spare `backward` their computation; NaN for a batch without
         elements. Raises TypeError, ValueError.
         """
-        call = _call(input, running_mean, running_var, weight, bias, training, momentum, eps)
+        call = normal_form(input, running_mean, running_var, weight, bias, training, momentum, eps)
         if training:
             for name, running in (("running_mean", running_mean), ("running_var", running_var)):
                 if running is not None and not running.flags.writeable:
@@ -192,8 +192,8 @@ class BatchNorm(Operator[BatchNormAlgorithm]):
         the gradients that `needs` leaves out, and for a weight or bias that is not there. The
         running statistics stay as they are. Raises as `forward` does.
         """
-        call = _call(input, running_mean, running_var, weight, bias, training, momentum, eps)
-        saved = _saved(save_mean, save_invstd, call)
+        call = normal_form(input, running_mean, running_var, weight, bias, training, momentum, eps)
+        saved = saved_statistics(save_mean, save_invstd, call)
         grad_output = float_array("grad_output", grad_output, RANKS, like=call.input)
         if grad_output.shape != call.input.shape:
             raise ValueError(
@@ -217,7 +217,7 @@ class BatchNorm(Operator[BatchNormAlgorithm]):
         return grads.input, grads.weight, grads.bias
 
 
-def _call(
+def normal_form(
     given: Array,
     running_mean: Array | None,
     running_var: Array | None,
@@ -227,6 +227,7 @@ def _call(
     momentum: float,
     eps: float,
 ) -> Call:
+    """The arguments, checked; raises as `BatchNorm.forward` does."""
     given = float_array("input", given, RANKS)
     training = flag("training", training)
     momentum, eps = _number("momentum", momentum), _number("eps", eps)
@@ -254,7 +255,8 @@ def _call(
     )
 
 
-def _saved(mean: Array | None, invstd: Array | None, call: Call) -> Saved | None:
+def saved_statistics(mean: Array | None, invstd: Array | None, call: Call) -> Saved | None:
+    """What counts of them in this call; raises as `BatchNorm.backward` does."""
     if (mean is None) != (invstd is None):
         raise ValueError("save_mean and save_invstd must both be given or both be None")
     mean = _per_channel("save_mean", mean, call.input)

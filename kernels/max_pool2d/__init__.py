@@ -1,5 +1,6 @@
 """max_pool2d: the operator, and a file for each algorithm."""
 
+from kernels.max_pool2d.device import DeviceMaxPool2d
 from kernels.max_pool2d.direct import Direct
 from kernels.max_pool2d.loops import Loops
 from kernels.max_pool2d.operator import MaxPool2d
@@ -16,4 +17,5 @@ MAX_POOL2D = Entry(
         "numba_threads": Direct(threaded=True),
         "torch": Reference(),
     },
+    DeviceMaxPool2d,
 )

@@ -92,7 +92,7 @@ class MaxPool2d(Operator[MaxPool2dAlgorithm]):
         P = (H + 2 padding - dilation (R - 1) - 1) / stride + 1, rounded down, or up in ceil mode;
         Q alike. An index is i * W + j, int64. Raises TypeError and ValueError.
         """
-        call = _call(input, kernel_size, stride, padding, dilation, ceil_mode)
+        call = pooling_call(input, kernel_size, stride, padding, dilation, ceil_mode)
         output = empty(call.shape, call.input.dtype, channels_last=call.channels_last)
         indices = None
         if flag("return_indices", return_indices):
@@ -122,7 +122,7 @@ class MaxPool2d(Operator[MaxPool2dAlgorithm]):
         nothing. Raises as `forward` does, and ValueError for indices outside of their windows.
         """
         flag("return_indices", return_indices)
-        call = _call(input, kernel_size, stride, padding, dilation, ceil_mode)
+        call = pooling_call(input, kernel_size, stride, padding, dilation, ceil_mode)
         given = gradient(grad_output, call.input, call.shape, call.batched)
         places = self._search(call) if indices is None else _indices(indices, call)
         grad_input = empty(call.input.shape, call.input.dtype, channels_last=call.channels_last)
@@ -146,8 +146,8 @@ class MaxPool2d(Operator[MaxPool2dAlgorithm]):
         return indices
 
 
-def _call(given: Array, *arguments: Any) -> Call:
-    """`arguments`: those of max_pool2d behind the input, in its order."""
+def pooling_call(given: Array, *arguments: Any) -> Call:
+    """Checked; `arguments`: those of max_pool2d behind the input, in its order."""
     images, batched = whole_images(given)
     window, grid = _grid(images.shape[2:], *arguments)
     return Call(

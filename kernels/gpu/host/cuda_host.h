@@ -28,6 +28,10 @@ struct alignas(16) float4 {
     float x, y, z, w;
 };
 struct alignas(16) int4 { int x, y, z, w; };
+struct alignas(16) longlong2 {
+    long long x, y;
+};
+static inline longlong2 make_longlong2(long long x, long long y) { return {x, y}; }
 static inline float2 make_float2(float x, float y) { return {x, y}; }
 static inline float4 make_float4(float x, float y, float z, float w) { return {x, y, z, w}; }
 
@@ -52,6 +56,7 @@ template <class T>
 static inline T __ldg(const T* address) {
     return *address;
 }
+static inline float __int_as_float(int bits) { float f; std::memcpy(&f, &bits, sizeof f); return f; }
 static inline float rsqrtf(float x) { return 1.0f / std::sqrt(x); }
 static inline float __fdividef(float x, float y) { return x / y; }
 using std::max;
