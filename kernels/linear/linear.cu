@@ -131,13 +131,13 @@ __device__ __forceinline__ void product(float* room, const float* a, const float
     }
 
 #pragma unroll
-    for (int half = SLICES / 2; half; half /= 2) {
+    for (int near = SLICES / 2; near; near /= 2) {
         __syncthreads();
-        float* mine = room + (slice % half) * (DOWN * ACROSS * TEAM) + team;
-        if (slice >= half && slice < 2 * half)
+        float* mine = room + (slice % near) * (DOWN * ACROSS * TEAM) + team;
+        if (slice >= near && slice < 2 * near)
             for (int i = 0; i < DOWN * ACROSS; i++) mine[i * TEAM] = sum[i / ACROSS][i % ACROSS];
         __syncthreads();
-        if (slice < half)
+        if (slice < near)
             for (int i = 0; i < DOWN * ACROSS; i++) sum[i / ACROSS][i % ACROSS] += mine[i * TEAM];
     }
 
@@ -284,9 +284,9 @@ extern "C" __global__ void linear_column_sums(const float* __restrict__ from, fl
     if (column < columns)
         for (int r = begin + t / 32; r < end; r += 8) sum += from[r * (int)columns + column];
     room[t] = sum;
-    for (int half = THREADS / 2; half >= 32; half /= 2) {
+    for (int near = THREADS / 2; near >= 32; near /= 2) {
         __syncthreads();
-        if (t < half) room[t] += room[t + half];
+        if (t < near) room[t] += room[t + near];
     }
     if (t < 32 && column < columns) to[blockIdx.y * columns + column] = room[t];
 }

@@ -61,10 +61,10 @@ inline void product(Room room, device const float* a, device const float* b, dev
                     int part, uint3 group, int t)
 {
     constexpr int TEAM = THREADS / SLICES, ROW = SIDE + 4, BUFFER = 2 * STEP * ROW;
-    constexpr int ACROSS_SIMDS = SIDE / ACROSS / 8;  // side by side, of 4 x 8 threads
-    const int team = t % TEAM, slice = t / TEAM, lane = team % 32, simd = team / 32;
-    const int down = (simd / ACROSS_SIMDS * 4 + lane / 8) * 4;
-    const int across = (simd % ACROSS_SIMDS * 8 + lane % 8) * 4;
+    constexpr int WAVES = SIDE / ACROSS / 8;  // side by side, of 4 x 8 threads
+    const int team = t % TEAM, slice = t / TEAM, lane = team % 32, wave = team / 32;
+    const int down = (wave / WAVES * 4 + lane / 8) * 4;
+    const int across = (wave % WAVES * 8 + lane % 8) * 4;
     const int squares = (m + SIDE - 1) / SIDE;
     const int top = int(group.x) % squares * SIDE, left = int(group.x) / squares * SIDE;
     const int begin = int(group.y) * part, end = min(k, begin + part);
@@ -105,13 +105,13 @@ inline void product(Room room, device const float* a, device const float* b, dev
     }
 
 #pragma unroll
-    for (int half_of = SLICES / 2; half_of; half_of /= 2) {
+    for (int near = SLICES / 2; near; near /= 2) {
         threadgroup_barrier(mem_flags::mem_threadgroup);
-        const int mine = slice % half_of * (DOWN * ACROSS * TEAM) + team;
-        if (slice >= half_of && slice < 2 * half_of)
+        const int mine = slice % near * (DOWN * ACROSS * TEAM) + team;
+        if (slice >= near && slice < 2 * near)
             for (int i = 0; i < DOWN * ACROSS; i++) room[mine + i * TEAM] = sum[i / ACROSS][i % ACROSS];
         threadgroup_barrier(mem_flags::mem_threadgroup);
-        if (slice < half_of)
+        if (slice < near)
             for (int i = 0; i < DOWN * ACROSS; i++) sum[i / ACROSS][i % ACROSS] += room[mine + i * TEAM];
     }
 
@@ -261,9 +261,9 @@ kernel void linear_column_sums(
     if (column < columns)
         for (int r = begin + t / 32; r < end; r += 8) sum += from[r * columns + column];
     room[t] = sum;
-    for (uint half_of = THREADS / 2; half_of >= 32; half_of /= 2) {
+    for (uint near = THREADS / 2; near >= 32; near /= 2) {
         threadgroup_barrier(mem_flags::mem_threadgroup);
-        if (t < half_of) room[t] += room[t + half_of];
+        if (t < near) room[t] += room[t + near];
     }
     if (t < 32 && column < columns) to[group.y * columns + column] = room[t];
 }
