@@ -114,8 +114,12 @@ def shadow(tensor: Tensor) -> Array:
 
     By it the checks of an operator on arrays serve for tensors too.
     """
-    dtype = np.dtype(str(tensor.dtype).removeprefix("torch."))
-    return np.broadcast_to(np.zeros((), dtype), tuple(tensor.shape))
+    return zeros(tuple(tensor.shape), str(tensor.dtype).removeprefix("torch."))
+
+
+def zeros(shape: tuple[int, ...], dtype: str = "float32") -> Array:
+    """What `shadow` returns for a tensor of that shape and dtype."""
+    return np.broadcast_to(np.zeros((), dtype), shape)
 
 
 def ceil_div(total: int, size: int) -> int:

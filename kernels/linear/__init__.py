@@ -1,5 +1,6 @@
 """linear: the operator, and a file for each algorithm."""
 
+from kernels.linear.device import DeviceLinear
 from kernels.linear.direct import Direct
 from kernels.linear.loops import Loops
 from kernels.linear.operator import Linear
@@ -16,4 +17,5 @@ LINEAR = Entry(
         "numba_threads": Direct(threaded=True),
         "torch": Reference(),
     },
+    DeviceLinear,
 )

@@ -1,5 +1,6 @@
 """log_softmax: the operator; the algorithms are softmax's, which do both."""
 
+from kernels.log_softmax.device import DeviceLogSoftmax
 from kernels.log_softmax.operator import LogSoftmax
 from kernels.operator import Entry
 from kernels.softmax.direct import Direct
@@ -16,4 +17,5 @@ LOG_SOFTMAX = Entry(
         "numba_threads": Direct(log=True, threaded=True),
         "torch": Reference(log=True),
     },
+    DeviceLogSoftmax,
 )

@@ -1,6 +1,7 @@
 """softmax: the operator, and a file for each algorithm."""
 
 from kernels.operator import Entry
+from kernels.softmax.device import DeviceSoftmax
 from kernels.softmax.direct import Direct
 from kernels.softmax.loops import Loops
 from kernels.softmax.operator import Softmax
@@ -16,4 +17,5 @@ SOFTMAX = Entry(
         "numba_threads": Direct(log=False, threaded=True),
         "torch": Reference(log=False),
     },
+    DeviceSoftmax,
 )

@@ -29,8 +29,7 @@ class Call:
     @property
     def shape(self) -> tuple[int, int, int]:
         """(outer, classes, inner): `dim` is the middle one, what is before and behind it folded."""
-        sizes = self.input.shape or (1,)
-        return math.prod(sizes[: self.dim]), sizes[self.dim], math.prod(sizes[self.dim + 1 :])
+        return folded_shape(self.input.shape, self.dim)
 
     def folded(self, array: Array) -> Array:
         """[outer, classes, inner], contiguous; a view of an array that is contiguous."""
@@ -93,13 +92,24 @@ class Softmax(Operator[SoftmaxAlgorithm]):
 
 def _call(given: Array, dim: int) -> Call:
     given = float_array("input", given, ANY_NDIM)
-    dim = integer("dim", dim, -(2**63))
-    dims = max(given.ndim, 1)
-    if not -dims <= dim < dims:
+    return Call(given, dim_of(given.shape, dim))
+
+
+def dim_of(shape: tuple[int, ...], dim: object) -> int:
+    """`dim` from 0. Raises TypeError, ValueError, and IndexError for one that is not there."""
+    number = integer("dim", dim, -(2**63))
+    dims = max(len(shape), 1)
+    if not -dims <= number < dims:
         raise IndexError(
-            f"dim must be from {-dims} to {dims - 1} for input of shape {given.shape}, got {dim}"
+            f"dim must be from {-dims} to {dims - 1} for input of shape {shape}, got {number}"
         )
-    return Call(given, dim % dims)
+    return number % dims
+
+
+def folded_shape(shape: tuple[int, ...], dim: int) -> tuple[int, int, int]:
+    """(outer, classes, inner): `dim` is the middle one, what is before and behind it folded."""
+    sizes = shape or (1,)
+    return math.prod(sizes[:dim]), sizes[dim], math.prod(sizes[dim + 1 :])
 
 
 def _like(name: str, value: Array, given: Array) -> Array:
