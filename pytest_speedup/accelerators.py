@@ -15,8 +15,8 @@ def accelerators(cpu_model: str | None) -> dict[str, Told]:
     """By torch's name ("cuda:0", "mps"), what each device says of itself, ready for JSON.
 
     "name"; "driver", of NVIDIA's or the system's version; for CUDA also "memory_gib",
-    "compute_capability" and "multiprocessors". What is not told is None. An Apple GPU is part of the
-    chip that `cpu_model` names. torch is not loaded to find out, and {} where it is not.
+    "compute_capability" and "multiprocessors". What is not told is None. An Apple GPU is part of
+    the chip that `cpu_model` names. torch is not loaded to find out, and {} where it is not.
     """
     torch = sys.modules.get("torch")
     if torch is None:

@@ -97,7 +97,7 @@ def meter_of(device: str) -> Meter | NoMeter:
         if kind == "cpu":
             return Rapl() if sys.platform == "linux" else NoMeter("no counter without root here")
         if kind == "cuda":
-            return _board(int(index or 0))
+            return _board(int(index) if index.isdecimal() else 0)
     except OSError as error:
         return NoMeter(_why(error))
     return NoMeter(f"{kind} has no energy counter that can be read without root")
@@ -142,8 +142,8 @@ def _why(error: OSError) -> str:
 
 def _board(index: int) -> Meter | NoMeter:
     torch = sys.modules.get("torch")
-    if torch is None:
-        return NoMeter("torch, which knows the GPU's UUID, is not loaded")
+    if torch is None or not torch.cuda.is_available():
+        return NoMeter("torch, which tells the GPU's UUID, sees no CUDA device")
     uuid = getattr(torch.cuda.get_device_properties(index), "uuid", None)
     if uuid is None:
         return NoMeter("this torch does not tell the GPU's UUID")
