@@ -80,16 +80,18 @@ def squeeze(
     """Columns that fit into `width`, their widths, and the heads of those that gave way.
 
     Those go first whose heads end as the first of `spared`; where none is left every column folds,
-    the first one last.
+    and where that is not enough either the last ones go. `width` must hold one folded column.
     """
-    kept, left_out = list(columns), list[str]()
+    kept, left_out, folded = list(columns), list[str](), False
     while (taken := widths(kept, width)) is None:
         spare = next((c for end in spared for c in kept if c.head.endswith(end)), None)
-        if spare is None:
+        if spare is None and not folded:
             kept = [replace(c, least=12 if i == 0 else 6) for i, c in enumerate(kept)]
-        else:
-            left_out.append(spare.head)
-            kept = [column for column in kept if column is not spare]
+            folded = True
+            continue
+        gone = kept[-1] if spare is None else spare
+        left_out.append(gone.head)
+        kept = [column for column in kept if column is not gone]
     return kept, taken, left_out
 
 
