@@ -21,7 +21,7 @@ XEON_START, EPYC_START = (
 """Recorded on an Intel Xeon and on an AMD EPYC, with the group "start of pytest" in common."""
 
 
-def made_up_cuda(seconds_of: Mapping[str, float] | None = None) -> dict[str, Any]:
+def made_up_cuda() -> dict[str, Any]:
     """A run of an H200 that never was: each case 40 times as fast as torch on the Xeon's 2 CPUs."""
     design = {
         "launches": 2,
