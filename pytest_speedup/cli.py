@@ -16,7 +16,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import NoReturn, TextIO
 
+from pytest_speedup import side_by_side
 from pytest_speedup.analysis import Analysis, analyse
+from pytest_speedup.comparison import compare, no_case
 from pytest_speedup.fields import encodable, visible
 from pytest_speedup.plots import MOST, FolderError, draw, plan
 from pytest_speedup.reading import read_run
@@ -30,6 +32,7 @@ examples:
   pytest-speedup table run.json
   pytest-speedup plot run.json
   pytest-speedup plot laptop.json server.json --out pictures
+  pytest-speedup plot cpu.json cuda.json metal.json --implementations
 """
 
 
@@ -84,9 +87,11 @@ def _parser() -> Parser:
     table = commands.add_parser(
         "table",
         help="print the tables of saved runs",
-        description="Print the tables of saved runs, as they stood at the end of the session.",
+        description="Print the tables of saved runs, as they stood at the end of the session, and "
+        "of several devices how long each takes for the same work.",
         **described,  # type: ignore[arg-type]
     )
+    _add_implementations(table, "row")
     table.add_argument("files", nargs="+", metavar="RUN.json", type=Path)
     table.add_argument("--color", choices=("auto", "always", "never"), default="auto")
     table.add_argument(
@@ -102,9 +107,10 @@ def _parser() -> Parser:
         help="draw pictures of saved runs",
         description="Draw saved runs as PNG and SVG: speedup and efficiency against workers, "
         "throughput against batch size, all strategies side by side. Several runs are laid over "
-        "each other, never averaged.",
+        "each other, never averaged; several devices stand side by side, case by case.",
         **described,  # type: ignore[arg-type]
     )
+    _add_implementations(plot, "bar")
     plot.add_argument("files", nargs="+", metavar="RUN.json", type=Path)
     plot.add_argument(
         "--out", type=Path, metavar="DIR", help="folder to write to; by default the first file's"
@@ -120,14 +126,26 @@ def _parser() -> Parser:
     return parser
 
 
+def _add_implementations(command: argparse.ArgumentParser, each: str) -> None:
+    command.add_argument(
+        "--implementations",
+        action="store_true",
+        help=f"of several devices, a {each} for each implementation's fastest arm, not for the "
+        "device's alone",
+    )
+
+
 def _table(given: argparse.Namespace) -> int:
     width = given.width or max(NARROWEST, shutil.get_terminal_size((100, 24)).columns)
     color = given.color == "always" or (given.color == "auto" and _in_colour())
     analyses = [analyse(read_run(file)) for file in given.files]
+    compared = compare(analyses, implementations=given.implementations)
     for i, analysis in enumerate(analyses):
         if len(analyses) > 1:
             _say(f"{chr(10) if i else ''}== {_shown(given.files[i])}")
         _say(render(analysis, width=width, color=color))
+    if compared is not None and (compared.cases or compared.machines > 1):
+        _say("\n" + side_by_side.render(compared, width=width, color=color))
     return 0
 
 
@@ -135,12 +153,16 @@ def _plot(given: argparse.Namespace) -> int:
     analyses: list[Analysis] = [analyse(read_run(file)) for file in given.files]
     out = given.out or given.files[0].parent
     stem = "-".join(file.stem for file in given.files)
-    written = draw(analyses, out, stem, most=given.pictures)
+    compared = compare(analyses)
+    if compared is not None and not compared.cases and compared.machines > 1:
+        raise RecordError(no_case(compared))
+    every: bool = given.implementations
+    written = draw(analyses, out, stem, most=given.pictures, implementations=every)
     for path in written:
         _say(_shown(path))
     if not written:
         raise RecordError("no arm of these runs has a time, so there is nothing to draw")
-    if left_out := plan(analyses, given.pictures)[1]:
+    if left_out := plan(analyses, given.pictures, implementations=every)[1]:
         _say(left_out, sys.stderr)
     return 0
 

@@ -8,7 +8,7 @@ stays light.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from unicodedata import combining, east_asian_width
 
 GAP = "  "
@@ -72,6 +72,27 @@ def widths(columns: Sequence[Column], width: int) -> list[int] | None:
         taken[max(spare)[1]] -= 1
         too_much -= 1
     return taken
+
+
+def squeeze(
+    columns: Sequence[Column], width: int, spared: Sequence[str]
+) -> tuple[list[Column], list[int], list[str]]:
+    """Columns that fit into `width`, their widths, and the heads of those that gave way.
+
+    Those go first whose heads end as the first of `spared`; where none is left every column folds,
+    and where that is not enough either the last ones go. `width` must hold one folded column.
+    """
+    kept, left_out, folded = list(columns), list[str](), False
+    while (taken := widths(kept, width)) is None:
+        spare = next((c for end in spared for c in kept if c.head.endswith(end)), None)
+        if spare is None and not folded:
+            kept = [replace(c, least=12 if i == 0 else 6) for i, c in enumerate(kept)]
+            folded = True
+            continue
+        gone = kept[-1] if spare is None else spare
+        left_out.append(gone.head)
+        kept = [column for column in kept if column is not gone]
+    return kept, taken, left_out
 
 
 def lay_out(columns: Sequence[Column], taken: Sequence[int]) -> list[str]:

@@ -8,7 +8,6 @@ how many ranks a round ends.
 from __future__ import annotations
 
 import gc
-import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,9 +16,11 @@ from typing import Any, Protocol
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from pytest_speedup.devices import awaited, computes_on_cpu, device_of, synchronised
+from pytest_speedup.energy import Meter, NoMeter, Power, metered
 from pytest_speedup.machine import pool_threads
 from pytest_speedup.proof import ProofError, plain_facts, prove, tolerance_of
 from pytest_speedup.records import Proof
+from pytest_speedup.stated import Stated, stated
 
 SAMPLE_SECONDS = 0.1
 """A timed sample lasts at least this long where the arm allows more than one call in it."""
@@ -41,12 +42,7 @@ class Taken:
     """What the fixture knows about an arm after one turn."""
 
     plan: Plan
-    work: float | None
-    unit: str
-    peak: float | None
-    """The most items per second that the machine gives."""
-    cpus: int | None
-    """CPUs that the arm says it asks for."""
+    stated: Stated
     intra_op: int
     """Threads that torch gave each worker, where the result is a tensor on a CPU; else 1."""
     proof: Proof
@@ -56,6 +52,8 @@ class Taken:
     facts: Mapping[str, float | int | str]
     ranks: tuple[tuple[float, ...], ...] | None
     """Seconds [round][rank] of an MPI arm."""
+    power: Power
+    """While the block of this turn lasted."""
 
 
 class Team(Protocol):
@@ -101,12 +99,14 @@ class Speedup:
         block_seconds: float,
         team: Team | None,
         keep: Callable[[Taken], None],
+        meter: Callable[[str], Meter | NoMeter] = lambda _: NoMeter("not metered"),
     ) -> None:
         self._benchmark: Any = benchmark  # pytest-benchmark has no annotations
         self._plan = plan
         self._block_seconds = block_seconds
         self._team = team
         self._keep = keep
+        self._meter = meter
 
     def __call__(
         self,
@@ -119,6 +119,7 @@ class Speedup:
         setup: Callable[[], Any] | None = None,
         cpus: int | None = None,
         tolerance: Any = None,
+        design: Mapping[str, Any] | None = None,
     ) -> Any:
         """Time `function(*args)`, having shown that it returns what is expected.
 
@@ -133,20 +134,14 @@ class Speedup:
             torch's intra-op threads where the result is a tensor and no parameter is `threads`.
         tolerance: None for equality; {"rtol": ..., "atol": ...}; or a function from the expected
             value to the largest allowed |difference|.
+        design: what the arm's design costs, such as {"launches": 3}; see `design.FACTS`.
 
         Returns the result of the last call. Raises ProofError where a result is wrong (the arm
         then has no time), TypeError or ValueError where an argument is.
         """
         __tracebackhide__ = True
         allowed = tolerance_of(tolerance)
-        if work is not None and not 0 < work < math.inf:
-            raise ValueError(f"work must be above 0 {unit} and finite, got {work!r}")
-        if peak is not None and work is None:
-            raise ValueError("peak is told in items per second: say work too, the items of a call")
-        if peak is not None and not 0 < peak < math.inf:
-            raise ValueError(f"peak must be above 0 {unit}/s and finite, got {peak!r}")
-        if cpus is not None and cpus < 1:
-            raise ValueError(f"cpus must be at least 1, got {cpus!r}")
+        word = stated(work, unit, peak, cpus, design)
 
         def checked(result: Any) -> Proof:
             __tracebackhide__ = True
@@ -168,18 +163,15 @@ class Speedup:
         device = device_of(function, first)
         call = synchronised(function, device)
         plan = self._plan or self._plan_for(call, args, setup)
-        result, ranks = self._measure(call, args, setup, plan)
+        with metered(self._meter_for(device, setup)) as power:
+            result, ranks = self._measure(call, args, setup, plan)
         after = self._together(lambda: checked(result))
         probe = getattr(function, "threads", None)
         threads = dict(probe() if callable(probe) else pool_threads())
         self._keep(
             Taken(
                 plan=plan,
-                # NumPy's numbers are no JSON.
-                work=None if work is None else float(work),
-                unit=str(unit),
-                peak=None if peak is None else float(peak),
-                cpus=None if cpus is None else int(cpus),
+                stated=word,
                 proof=before.together(after),
                 threads=threads,
                 intra_op=threads.get("torch", 1) if computes_on_cpu(result) else 1,
@@ -187,6 +179,7 @@ class Speedup:
                 first_call=seconds,
                 facts=plain_facts(getattr(function, "facts", None) or {}),
                 ranks=ranks,
+                power=power,
             )
         )
         return result
@@ -216,6 +209,13 @@ class Speedup:
                     wall=wall / calls,
                 )
             calls *= 8
+
+    def _meter_for(self, device: str, setup: object) -> Meter | NoMeter:
+        if self._team is not None:
+            return NoMeter("several ranks share the counter")
+        if setup is not None:
+            return NoMeter("the setup before each call would be counted too")
+        return self._meter(device)
 
     def _agree(self, value: Any) -> Any:
         return value if self._team is None else self._team.agree_on(value)

@@ -19,6 +19,7 @@ from pytest_speedup.outcomes import Ended
 from pytest_speedup.records import SCHEMA, Proof
 
 if TYPE_CHECKING:
+    from pytest_speedup.energy import Power
     from pytest_speedup.fixture import Taken
 
 Json = dict[str, Any]
@@ -36,6 +37,8 @@ class Turns:
     started: list[float] = field(default_factory=list)
     """Seconds from the run's first turn to each pass' turn."""
     ranks: list[list[list[float]]] = field(default_factory=list)
+    watts: list[float | None] = field(default_factory=list)
+    """Mean power of each pass' block; None where it could not be read."""
     turns: int = 0
     """Turns that passed, with those that are told in `repeat`."""
     taken: Taken | None = None
@@ -121,6 +124,7 @@ class Ledger:
         turns.bench = bench
         turns.taken = self.taken
         if self.taken is not None:
+            turns.watts.append(self.taken.power.watts)
             if turns.first_call is None:
                 turns.first_call = self.taken.first_call
             if self.taken.ranks is not None:
@@ -166,16 +170,16 @@ class Ledger:
         cpus = mark.cpus
         if taken is not None:
             told = "threads" in mark.params
-            cpus = taken.cpus or mark.cpus * (1 if told else taken.intra_op)
+            cpus = taken.stated.cpus or mark.cpus * (1 if told else taken.intra_op)
         return {
             "schema": SCHEMA,
             "strategy": mark.strategy,
             "axis": mark.axis,
             "workers": mark.workers,
             "base": mark.base,
-            "work": None if taken is None else taken.work,
-            "unit": "calls" if taken is None else taken.unit,
-            "peak": None if taken is None else taken.peak,
+            "work": None if taken is None else taken.stated.work,
+            "unit": "calls" if taken is None else taken.stated.unit,
+            "peak": None if taken is None else taken.stated.peak,
             "scaling": mark.scaling,
             "cpus": cpus,
             "oversubscribed": cpus > self.usable_cpus,
@@ -190,6 +194,8 @@ class Ledger:
             "device": "cpu" if taken is None else taken.device,
             "first_call": turns.first_call,
             "facts": {} if taken is None else dict(taken.facts),
+            "design": {} if taken is None else dict(taken.stated.design),
+            "power": None if taken is None else _power_json(turns.watts, taken.power),
         }
 
     def run_json(self) -> Json:
@@ -204,3 +210,10 @@ class Ledger:
             "load_1min": self.load,
             "not_run": self.not_run,
         }
+
+
+def _power_json(watts: list[float | None], latest: Power) -> Json:
+    """Watts of every pass where at least one could be read, else the reason why none could."""
+    if all(each is None for each in watts):
+        return {"source": latest.source, "watts": None, "missing": latest.missing}
+    return {"source": latest.source, "watts": watts, "missing": None}

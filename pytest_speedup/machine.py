@@ -15,6 +15,7 @@ import sysconfig
 from importlib import metadata
 from pathlib import Path
 
+from pytest_speedup.accelerators import accelerators
 from pytest_speedup.cpus import (
     ROOT,
     Cpus,
@@ -72,6 +73,7 @@ def describe(root: Path = ROOT) -> dict[str, object]:
         "build": _build(),
         "versions": versions(),
         "gpus": _gpus(),
+        "devices": accelerators(cpus.model),
     }
 
 

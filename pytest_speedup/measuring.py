@@ -20,6 +20,7 @@ from pytest_speedup.options import Options
 
 if TYPE_CHECKING:
     from pytest_speedup.collective import World
+    from pytest_speedup.energy import Meter, NoMeter
     from pytest_speedup.fixture import Speedup, Taken
     from pytest_speedup.ledger import Ledger
     from pytest_speedup.marks import Mark
@@ -43,6 +44,8 @@ class Measuring:
     files: list[Path] = field(default_factory=list)
     """Runs saved and plots drawn by this session."""
     problems: list[str] = field(default_factory=list)
+    meters: dict[str, Meter | NoMeter] = field(default_factory=dict)
+    """By device."""
     holding: list[pytest.TestReport] | None = None
     """Where the reports of the test that runs now are kept instead of being logged."""
 
@@ -132,11 +135,13 @@ class Measuring:
                 team = self.world.team(comm, request.node.nodeid, self.options.timeout)
 
         def keep(taken: Taken) -> None:
-            if known is not None and (known.work, known.unit) != (taken.work, taken.unit):
-                raise ValueError(
-                    f"work was {known.work} {known.unit} in an earlier pass and is {taken.work} "
-                    f"{taken.unit} now; an arm has to process as many items in every pass"
-                )
+            if known is not None:
+                was, now = known.stated, taken.stated
+                if (was.work, was.unit) != (now.work, now.unit):
+                    raise ValueError(
+                        f"work was {was.work} {was.unit} in an earlier pass and is {now.work} "
+                        f"{now.unit} now; an arm has to process as many items in every pass"
+                    )
             if ledger is not None:
                 ledger.taken = taken
 
@@ -146,7 +151,16 @@ class Measuring:
             block_seconds=self._block_seconds(BLOCK_SECONDS),
             team=team,
             keep=keep,
+            meter=self._meter,
         )
+
+    def _meter(self, device: str) -> Meter | NoMeter:
+        """The device's energy counter, looked for once a session."""
+        from pytest_speedup.energy import meter_of
+
+        if device not in self.meters:
+            self.meters[device] = meter_of(device)
+        return self.meters[device]
 
     def _block_seconds(self, most: float) -> float:
         """A block's length; shorter where the passes together have a limit."""

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 
 from pytest_speedup.analysis import Analysis
 from pytest_speedup.bases import short_name
+from pytest_speedup.comparison import compare
+from pytest_speedup.device_pictures import device_pictures
 from pytest_speedup.fields import visible
 from pytest_speedup.layers import layers
 from pytest_speedup.pictures import Picture, pictures
@@ -34,17 +36,25 @@ class FolderError(OSError):
     """The output folder cannot be written; the message names it, the reason and the remedy."""
 
 
-def draw(analyses: Sequence[Analysis], out: Path, stem: str, *, most: int = MOST) -> list[Path]:
+def draw(
+    analyses: Sequence[Analysis],
+    out: Path,
+    stem: str,
+    *,
+    most: int = MOST,
+    implementations: bool = False,
+) -> list[Path]:
     """Write the pictures of some runs into `out`, which is made where it is missing.
 
     Names are `{stem}-{group}-{kind}.png` and `.svg`, in characters that every file system takes; a
-    file of that name is replaced, whole or not at all. Of more than `most` pictures the first pages
-    of every group are drawn, and each one says so. RecordError where one run is given twice,
-    FolderError where `out` cannot be written.
+    file of that name is replaced, whole or not at all. Devices side by side come first, each by its
+    fastest arm, or with `implementations` by the fastest of each implementation. Of more than
+    `most` pictures the first pages of every group are drawn, and each one says so.
+    RecordError where one run is given twice, FolderError where `out` cannot be written.
     """
     refuse_twice(analyses)
     check_folder(out)
-    chosen, left_out = plan(analyses, most)
+    chosen, left_out = plan(analyses, most, implementations=implementations)
     notes = [left_out] if left_out else []
     taken: set[str] = set()
     written: list[Path] = []
@@ -56,14 +66,19 @@ def draw(analyses: Sequence[Analysis], out: Path, stem: str, *, most: int = MOST
     return written
 
 
-def plan(analyses: Sequence[Analysis], most: int = MOST) -> tuple[list[Picture], str | None]:
+def plan(
+    analyses: Sequence[Analysis], most: int = MOST, *, implementations: bool = False
+) -> tuple[list[Picture], str | None]:
     """The pictures that `draw` draws, and in words what it leaves out, if anything."""
-    found = [
+    compared = compare(analyses, implementations=implementations)
+    devices = device_pictures(compared) if compared is not None else []
+    found = devices + [
         picture for group, stack in layers(analyses).items() for picture in pictures(group, stack)
     ]
     if len(found) <= most:
         return found, None
-    first = sorted(range(len(found)), key=lambda i: (found[i].page, i))[:most]
+    pages = [1] * len(devices) + [picture.page for picture in found[len(devices) :]]
+    first = sorted(range(len(found)), key=lambda i: (pages[i], i))[:most]
     left_out = (
         f"Only {most:,} of {len(found):,} pictures are drawn; "
         f"`pytest-speedup plot --pictures {len(found)}` draws all."

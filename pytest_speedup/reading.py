@@ -10,8 +10,9 @@ from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
+from pytest_speedup.design import FACTS, checked
 from pytest_speedup.fields import Field, FieldError, visible
-from pytest_speedup.records import SCHEMA, Arm, Block, NotRun, Proof, RecordError, Run
+from pytest_speedup.records import SCHEMA, Arm, Block, NotRun, Power, Proof, RecordError, Run
 
 UNGROUPED = "ungrouped"
 """The group of arms that were saved without one."""
@@ -130,6 +131,7 @@ def _arm(benchmark: Field) -> Arm:
     _check_schema(ours)
     ranks, verified, threads = map(ours.optional, ("ranks", "verified", "threads"))
     repeat, started, iterations = map(ours.optional, ("repeat", "started", "iterations"))
+    power = ours.optional("power")
     blocks = ours["blocks"].blocks()
     if not blocks:
         ours["blocks"].refuse("a list with at least one pass")
@@ -159,7 +161,33 @@ def _arm(benchmark: Field) -> Arm:
         device=ours.optional_text("device") or "cpu",
         first_call=ours.optional_positive("first_call"),
         facts=_facts(ours),
+        design=_design(ours),
+        power=_power(power, blocks) if power else None,
     )
+
+
+def _design(ours: Field) -> dict[str, float | int]:
+    """The facts that this version knows."""
+    field = ours.optional("design")
+    if field is None:
+        return {}
+    try:
+        return checked({name: each for name, each in field.mapping().items() if name in FACTS})
+    except ValueError as error:
+        raise FieldError(f"{field.place}: {error}") from None
+
+
+def _power(field: Field, blocks: tuple[Block, ...]) -> Power:
+    """Watts of each pass in `blocks`, or the reason why there are none."""
+    watts = field.optional("watts")
+    told = (
+        [each.positive() if each.value is not None else None for each in watts.items()]
+        if watts
+        else []
+    )
+    if watts and len(told) != len(blocks):
+        watts.refuse("one a pass of 'blocks'")
+    return Power(field.optional_text("source"), tuple(told), field.optional_text("missing"))
 
 
 def _repeat(field: Field) -> tuple[Block | None, ...] | None:

@@ -7,7 +7,7 @@ records alone, so that a run can be read on a machine that has neither torch nor
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 SCHEMA = 1
 
@@ -37,6 +37,18 @@ class Proof:
             bitwise=self.bitwise and later.bitwise,
             max_abs_error=max(errors, default=None),
         )
+
+
+@dataclass(frozen=True)
+class Power:
+    """What an arm's device took while the arm's blocks lasted."""
+
+    source: str | None
+    """The counter, and what hangs on it; None where there is none."""
+    watts: tuple[float | None, ...]
+    """Of each pass; empty where none could be read."""
+    missing: str | None
+    """Why not, where that is known."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +102,10 @@ class Arm:
     """Seconds of the cold first call, outside the timing."""
     facts: Mapping[str, float | int | str]
     """What the strategy tells of itself, for example {"compile_seconds": 12.1}."""
+    design: Mapping[str, float | int] = field(default_factory=dict)
+    """What the arm says that its design costs; see `design.FACTS`."""
+    power: Power | None = None
+    """None for a run from before power was kept."""
 
     @property
     def series(self) -> tuple[object, ...]:

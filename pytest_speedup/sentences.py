@@ -162,6 +162,13 @@ def findings(view: View) -> Iterator[str]:
     fractions = [text for series in view.group.series for text in _karp_flatt(series)]
     if fractions:
         yield f"Karp-Flatt fraction of {_several(fractions)}"
+    designs = [
+        f"{view.called(row.arm)} {', '.join(wording.facts(row.arm.design.items()))}"
+        for row in view.rows
+        if row.arm.design
+    ]
+    if designs:
+        yield f"by design, not measured: {_several(designs)}"
     told = [text for row in view.rows for text in _facts(view, row)]
     if told:
         yield f"apart from the times: {_several(told)}"

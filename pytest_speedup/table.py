@@ -6,12 +6,12 @@ pipe; the layout follows from the width alone.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 
-from pytest_speedup import sentences, wording
+from pytest_speedup import costs, sentences, wording
 from pytest_speedup.analysis import Analysis, ArmResult
-from pytest_speedup.columns import Column, cells, fold, lay_out, widths
+from pytest_speedup.columns import Column, cells, fold, lay_out, squeeze, widths
 from pytest_speedup.estimate import Estimate
 from pytest_speedup.fields import visible
 from pytest_speedup.records import Arm
@@ -21,7 +21,7 @@ NARROWEST = 40
 NONE = "–"
 BOLD, RED, GREEN = "1", "1;31", "32"
 STRATEGY, PROOF, SHARE = "strategy", "proof", "of peak"
-SPARED = ("eff.", SHARE, "/s", "relative", "workers")
+SPARED = (", W", "J", "eff.", SHARE, "/s", "relative", "workers")
 """How the heads of columns end that give way on a narrow terminal, the first one first."""
 
 Line = tuple[str, str]
@@ -36,37 +36,42 @@ def render(analysis: Analysis, *, width: int = 100, color: bool = False) -> str:
     """
     width = max(width, NARROWEST)
     warning = wording.incomplete(analysis.run)
-    lines: list[Line] = [*_prose(warning, width, RED), ("", "")] if warning else []
+    lines: list[Line] = [*prose(warning, width, RED), ("", "")] if warning else []
     for view in sentences.views(analysis):
         lines += [*_group(view, width), ("", "")]
     if not analysis.groups:
         source = visible(analysis.run.source)
-        lines += _prose(f"{source}: no arm has a time", width, RED)
+        lines += prose(f"{source}: no arm has a time", width, RED)
     for note in sentences.not_run(analysis.not_run):
-        lines += _prose(note, width)
+        lines += prose(note, width)
+    return coloured(lines, color)
+
+
+def coloured(lines: Iterable[Line], color: bool) -> str:
+    """The lines as one text without newlines at its end, with ANSI codes or without."""
     text = (f"\x1b[{s}m{t}\x1b[0m" if color and s and t else t for s, t in lines)
     return "\n".join(text).rstrip("\n")
 
 
-def _prose(text: str, width: int, style: str = "") -> list[Line]:
+def prose(text: str, width: int, style: str = "") -> list[Line]:
     """A sentence folded to the width, its later lines indented."""
     first, *rest = fold(text, width - 2)
     return [(style, first), *((style, f"  {line}") for line in rest)]
 
 
 def _group(view: View, width: int) -> Iterator[Line]:
-    yield from _prose(visible(view.group.name), width, BOLD)
+    yield from prose(visible(view.group.name), width, BOLD)
     for text in sentences.head(view):
-        yield from _prose(text, width)
+        yield from prose(text, width)
     rows, legend = _table(view, width) if view.rows else ([], [])
     if rows:
         yield ("", "")
         yield from ((BOLD if i == 0 else "", row) for i, row in enumerate(rows))
         yield ("", "")
     if best := sentences.fastest(view):
-        yield from _prose(best, width, GREEN)
+        yield from prose(best, width, GREEN)
     for note in (*sentences.findings(view), *legend):
-        yield from _prose(note, width)
+        yield from prose(note, width)
 
 
 def _table(view: View, width: int) -> tuple[list[str], list[str]]:
@@ -74,16 +79,7 @@ def _table(view: View, width: int) -> tuple[list[str], list[str]]:
     roomy = _columns(view, wording.bracketed)
     if taken := widths([replace(column, least=None) for column in roomy], width):
         return lay_out(roomy, taken), _legend(view, left_out=[])
-    columns, left_out = _columns(view, wording.plus_minus), list[str]()
-    while (taken := widths(columns, width)) is None:
-        spare = next((c for end in SPARED for c in columns if c.head.endswith(end)), None)
-        if spare is None:
-            columns = [
-                replace(column, least=12 if column.head == STRATEGY else 6) for column in columns
-            ]
-        else:
-            left_out.append(spare.head)
-            columns = [column for column in columns if column is not spare]
+    columns, taken, left_out = squeeze(_columns(view, wording.plus_minus), width, SPARED)
     reach = "±: as far as the farther end of the interval"
     return lay_out(columns, taken), [reach, *_legend(view, left_out)]
 
@@ -118,13 +114,27 @@ def _columns(view: View, told: Callable[..., str]) -> list[Column]:
         column("workers", lambda row: wording.workers(row.arm)),
         column(f"time, {unit[0]}", lambda row: told(row.time, decimals, unit[1])),
         _throughput(view),
-        column(SHARE, lambda row: _percent(row.share)),
+        column(SHARE, lambda row: percent(row.share)),
+        *energy_columns([row.arm for row in rows], told),
         column("relative", lambda row: _speedup(row, row.relative, row.relative_base, told)),
         column("absolute", lambda row: _absolute(row, told)),
-        column("eff.", lambda row: _percent(row.efficiency)),
+        column("eff.", lambda row: percent(row.efficiency)),
         Column(PROOF, proofs, right=False, least=min(longest, 20)),
     ]
     return [column for column in columns if set(column.cells) != {NONE}]
+
+
+def energy_columns(arms: Sequence[Arm | None], told: Callable[..., str]) -> list[Column]:
+    """Power and the energy of a call; no columns where neither could be read for any arm."""
+    watts = [costs.power(arm) if arm else None for arm in arms]
+    joules = [costs.energy(arm) if arm else None for arm in arms]
+    name, size = wording.energy_unit(each.value for each in joules if each)
+    return [
+        Column(head, tuple(told(each, places, scale) if each else NONE for each in values))
+        for head, values, scale in (("power, W", watts, 1.0), (f"energy, {name}", joules, size))
+        if any(values)
+        for places in [wording.places((each.value / scale for each in values if each), most=2)]
+    ]
 
 
 def _throughput(view: View) -> Column:
@@ -155,5 +165,6 @@ def _absolute(row: ArmResult, told: Callable[..., str]) -> str:
     return NONE if row.device_ratio else _speedup(row, row.absolute, row.absolute_base, told)
 
 
-def _percent(share: Estimate | None) -> str:
+def percent(share: Estimate | None) -> str:
+    """A share's value alone: `45 %`."""
     return NONE if share is None else f"{100 * share.value:.0f} %"

@@ -17,6 +17,7 @@ from pytest_speedup.fields import visible
 from pytest_speedup.records import Arm, Run
 
 TIME_UNITS = (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6), ("ns", 1e-9))
+ENERGY_UNITS = (("kJ", 1e3), ("J", 1.0), ("mJ", 1e-3), ("µJ", 1e-6))
 RATE_UNITS = (("T ", 1e12), ("G ", 1e9), ("M ", 1e6), ("", 1.0))
 
 Unit = tuple[str, float]
@@ -27,6 +28,12 @@ def time_unit(seconds: Iterable[float]) -> Unit:
     """The unit in which the middle one of some times has at least one digit before the point."""
     middle = median(list(seconds) or [1.0])
     return next((unit for unit in TIME_UNITS if middle >= unit[1]), TIME_UNITS[-1])
+
+
+def energy_unit(joules: Iterable[float]) -> Unit:
+    """The unit in which the middle one of some energies has at least one digit before the point."""
+    middle = median(list(joules) or [1.0])
+    return next((unit for unit in ENERGY_UNITS if middle >= unit[1]), ENERGY_UNITS[-1])
 
 
 def rate_unit(rates: Iterable[float]) -> Unit:

@@ -16,6 +16,7 @@ from pytest_speedup.estimate import (
     noise_reach,
     overlaps_one,
     ratio,
+    ratio_apart,
     time,
 )
 
@@ -194,3 +195,35 @@ def test_without_an_interval_nothing_differs():
 def test_a_noise_floor_without_interval_reaches_to_its_value():
     assert noise_reach(Estimate(0.5, None, None, 2, None)) == pytest.approx(math.log(2))
     assert noise_reach(None) == 0
+
+
+def test_ratio_of_runs_made_apart_is_that_of_their_medians_with_both_intervals():
+    a, b = [[2.0], [2.2], [2.1], [1.9], [2.0]], [[1.0], [1.1], [0.9], [1.0], [1.0]]
+    apart = ratio_apart(a, b)
+    assert apart == Estimate(2.0, 1.9 / 1.1, 2.2 / 0.9, 5, (1 - 2 * 0.5**5) ** 2)
+    back = ratio_apart(b, a)
+    assert (back.low, back.high) == pytest.approx((1 / apart.high, 1 / apart.low))
+
+
+def test_ratio_of_runs_made_apart_takes_no_notice_of_their_order():
+    a, b = [[float(i)] for i in range(1, 8)], [[1.0 + i / 10] for i in range(9)]
+    assert ratio_apart(a[::-1], b) == ratio_apart(a, b[::-1])
+    assert ratio_apart(a, b).n == 7
+    assert ratio_apart(a, b, scale=3).value == pytest.approx(3 * ratio_apart(a, b).value)
+
+
+def test_ratio_of_runs_made_apart_has_no_interval_where_one_run_has_too_few_passes():
+    assert ratio_apart([[1.0]] * 9, [[2.0]] * 4) == Estimate(0.5, None, None, 4, None)
+
+
+@pytest.mark.parametrize("passes", [(5, 5), (7, 9), (5, 20)])
+def test_the_interval_of_runs_made_apart_holds_the_truth_as_often_as_it_says(passes):
+    rng = np.random.default_rng(sum(passes))
+    held, said = 0, 0.0
+    for _ in range(SESSIONS):
+        a = (3 * rng.lognormal(0, 0.4, (passes[0], 1))).tolist()
+        b = rng.lognormal(0, 0.1, (passes[1], 1)).tolist()
+        estimate = ratio_apart(a, b)
+        held += estimate.low <= 3 <= estimate.high
+        said = estimate.confidence
+    assert held / SESSIONS >= said - 0.02

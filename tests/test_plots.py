@@ -66,9 +66,10 @@ def svg_words(paths: Sequence[Path]) -> str:
     return "\n".join(p.read_text(encoding="utf-8") for p in paths if p.suffix == ".svg")
 
 
-def test_a_run_becomes_three_pictures_each_as_png_and_svg(tmp_path: Path) -> None:
+def test_a_run_becomes_pictures_each_as_png_and_svg(tmp_path: Path) -> None:
     written = draw([read(make_run_json())], tmp_path / "new" / "folder", "run")
     assert [path.name.removeprefix("run-resnet18-16x3x224x224-") for path in written] == [
+        *("run-all-cases-devices.png", "run-all-cases-devices.svg"),
         *("speedup.png", "speedup.svg", "throughput.png", "throughput.svg"),
         *("strategies.png", "strategies.svg"),
     ]
@@ -248,7 +249,7 @@ def test_hostile_names_reach_neither_paths_nor_xml_nor_mathtext(tmp_path: Path) 
     saved["speedup"]["incomplete"] = HOSTILE
     out = tmp_path / "out"
     written = draw([read(saved)], out, HOSTILE)
-    assert len(written) == 6
+    assert len(written) == 8
     for path in written:
         assert path.parent == out
         assert re.fullmatch(r"[A-Za-z0-9._-]+", path.name)
