@@ -86,3 +86,46 @@ def test_the_calls_launch_every_kernel(run, language):
     assert {operator for operator, _ in CALLS} == {
         name for name, entry in OPERATORS.items() if entry.on_device
     }
+
+
+BARRIER = {
+    "cuda": ("__syncthreads();", ""),
+    "metal": ("threadgroup_barrier(mem_flags::mem_threadgroup);", ""),
+}
+BOUND = {
+    "cuda": ("if (line >= lines || at >= end) return v;", "if (at >= end) return v;"),
+    "metal": ("r < rows && d < end ?", "d < end ?"),
+}
+
+
+def broken(tmp_path, language, old, new):
+    """A copy of an operator's source with the first `old` replaced."""
+    source = FOLDER / f"{WITH_BARRIER}/{WITH_BARRIER}{ENDINGS[language]}"
+    text = source.read_text(encoding="utf-8")
+    assert old in text
+    copied = tmp_path / source.name
+    copied.write_text(text.replace(old, new, 1), encoding="utf-8")
+    return {source: copied}
+
+
+@pytest.mark.parametrize("language", ENDINGS)
+def test_a_barrier_that_is_deleted_is_found_in_the_kernel(run, language, tmp_path):
+    changed = broken(tmp_path, language, *BARRIER[language])
+    with pytest.raises(DeviceError, match="ThreadSanitizer: data race") as caught:
+        run(language, "thread", WITH_BARRIER, changed)
+    assert f"{WITH_BARRIER}{ENDINGS[language]}:" in str(caught.value).split("Previous")[0]
+
+
+@pytest.mark.parametrize("language", ENDINGS)
+def test_a_bound_that_is_broken_is_found_at_its_line(run, language, tmp_path):
+    old, new = BOUND[language]
+    changed = broken(tmp_path, language, old, new)
+    (copied,) = changed.values()
+    with pytest.raises(DeviceError, match="AddressSanitizer: heap-buffer-overflow") as caught:
+        run(language, "address", WITH_BARRIER, changed)
+    told = str(caught.value)
+    assert f"{copied.name}:" in told
+    lines = [int(part.split()[0].split(":")[0]) for part in told.split(f"{copied.name}:")[2:]]
+    text = copied.read_text(encoding="utf-8")
+    first = text[: text.index(new)].count("\n") + 1
+    assert any(first <= line <= first + 8 for line in lines)
