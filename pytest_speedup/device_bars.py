@@ -19,6 +19,8 @@ PITCH = 0.2
 """Inches from one bar to the next."""
 SIZE = 8.0
 LABEL_CELLS = 30
+PAST = 0.1
+"""Decades past the longest time up to which the axis has ticks."""
 
 
 @dataclass(frozen=True)
@@ -112,7 +114,12 @@ def _axis(ax: Axes, bars: Sequence[DeviceBar], inches: float) -> None:
     last = max(math.log10(high) for (_, high), _ in known)
     ax.set_xscale("log")
     ax.set_xlim(10**first, 10 ** (first + decades))
-    ticks = [10.0**i for i in range(math.ceil(first), math.floor(last + 1e-9) + 1)]
+    ticks = [
+        step * 10.0**i
+        for i in range(math.floor(first), math.floor(last + PAST) + 1)
+        for step in ((1,) if last - first > 2 else (1, 2, 5))
+        if first <= math.log10(step * 10.0**i) <= last + PAST
+    ]
     ax.set_xticks(ticks, [_tick(tick) for tick in ticks])
     ax.set_xticks([], minor=True)
     ax.set_xlabel("time per call")

@@ -59,6 +59,7 @@ def _figure(
         for run in comparison.runs
         if (warning := wording.incomplete(run))
     ]
+    shares = any(entry.row.share for case in comparison.cases for entry in _entries(case))
     times = [entry.row.time for case in comparison.cases for entry in _entries(case)]
     runs = "; ".join(
         f"{wording.machine(run)}, {wording.date(run)}, {wording.passes(run)}"
@@ -70,7 +71,7 @@ def _figure(
         frame = Frame(
             "The same work on several devices",
             paged(subtitle, number, len(pages)),
-            f"{SHARE}: share of what that device itself gave in its own run",
+            f"{SHARE}: share of what that device itself gave in its own run" if shares else "",
             "; ".join(warnings) or None,
             (*told, *more),
         )

@@ -106,15 +106,16 @@ def _relative_bases(view: View) -> Iterator[str]:
 
 
 def peaks(view: View) -> str | None:
-    """What the machine gives, by CPUs and unit; of several figures the largest."""
-    largest: dict[tuple[int, str], float] = {}
+    """What the machine gives, by CPUs or device and unit; of several figures the largest."""
+    largest: dict[tuple[int, str, str], float] = {}
     for arm in (row.arm for row in view.rows):
         if arm.peak is not None:
-            place = (arm.cpus, arm.unit)
+            place = (arm.cpus, arm.unit, arm.device)
             largest[place] = max(arm.peak, largest.get(place, 0.0))
     told = [
-        f"{wording.rate(peak, unit)} on {cpus} CPU{'s' * (cpus != 1)}"
-        for (cpus, unit), peak in sorted(largest.items())
+        f"{wording.rate(peak, unit)} on "
+        + (f"{cpus} CPU{'s' * (cpus != 1)}" if device == "cpu" else visible(device))
+        for (cpus, unit, device), peak in sorted(largest.items())
     ]
     return wording.enumeration(told) if told else None
 

@@ -132,7 +132,7 @@ def _laid_out(columns: Callable[[Callable[..., str]], list[Column]], width: int)
     for i, row in enumerate(lay_out(roomy, taken)):
         yield (BOLD if i == 0 else "", row)
     if left_out:
-        yield from prose(f"left out at this width: {', '.join(left_out)}", width)
+        yield from prose(f"left out at this width: {'; '.join(left_out)}", width)
 
 
 def _measured(case: Case, rows: Sequence[Row], told: Callable[..., str]) -> list[Column]:

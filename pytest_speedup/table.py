@@ -94,7 +94,7 @@ def _legend(view: View, left_out: list[str]) -> list[str]:
         ),
         "4×2: 4 workers of 2 threads each": any("×" in wording.workers(arm) for arm in arms),
         "?: too few passes for an interval": any(row.time.low is None for row in view.rows),
-        f"left out at this width: {', '.join(left_out)}": bool(left_out),
+        f"left out at this width: {'; '.join(left_out)}": bool(left_out),
     }
     return [text for text, holds in signs.items() if holds]
 

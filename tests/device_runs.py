@@ -81,7 +81,8 @@ def _arm(
     arm["params"] = {k: v for k, v in arm["params"].items() if k != "threads"} | {"device": device}
     ours = arm["extra_info"]["speedup"]
     blocks = [[seconds / faster for seconds in block] for block in ours["blocks"]]
-    moved = {"bytes": ours["work"]} if ours["unit"] == "B" else {"flop": ours["work"]}
+    name = {"B": "bytes", "FLOP": "flop"}.get(ours["unit"])
+    moved = {name: ours["work"]} if name else {}
     missing = None if watts else f"{device} has no energy counter that can be read without root"
     ours |= {
         "strategy": strategy,

@@ -97,6 +97,11 @@ def test_a_saved_design_is_held_to_the_same_and_later_names_are_passed_over() ->
         arm_from_benchmark(arm_json("test_a", [[1.0]], design={"occupancy": 2}))
 
 
+def test_a_devices_own_peak_is_named_by_the_device() -> None:
+    arm = arm_json("test_a", [[0.5]] * 5, work=1e9, unit="B", peak=2.5e12, device="cuda:0")
+    assert "of peak: vs 2.50 TB/s on cuda:0" in render(analyse(run_from_json(run_json([arm]), "x")))
+
+
 def test_every_fact_says_what_it_means() -> None:
     assert all(fact.meaning and fact.takes(1) for fact in FACTS.values())
 

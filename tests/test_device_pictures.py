@@ -15,7 +15,7 @@ from pytest_speedup.comparison import compare
 from pytest_speedup.device_pictures import device_pictures
 from pytest_speedup.reading import read_run, run_from_json
 from pytest_speedup.sheet import style
-from tests.device_runs import XEON, made_up_cuda, made_up_metal
+from tests.device_runs import EPYC_START, XEON, XEON_START, made_up_cuda, made_up_metal
 
 H200, M2 = "NVIDIA H200 (made up)", "Apple M2 GPU (made up)"
 
@@ -124,3 +124,10 @@ def test_no_words_leave_the_paper_or_touch(three: list[Analysis], long: bool) ->
         if a.shrunk(0.98, 0.7).overlaps(b)
     ]
     assert not touching
+
+
+def test_an_axis_within_a_decade_has_ticks_too() -> None:
+    (drawn,) = figures([analyse(read_run(file)) for file in (EPYC_START, XEON_START)])
+    ticks = [label.get_text() for label in drawn.axes[0].get_xticklabels()]
+    assert ticks[:2] == ["200 ms", "500 ms"]
+    assert not any("of peak" in text for text in words(drawn))

@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from conftest import FAKED, Measure, timed
-from pytest_speedup import energy
+
+# fixture: before any run inside, as pytester forgets what is imported there first
+from pytest_speedup import energy, fixture
 from pytest_speedup.costs import energy as joules_of_a_call
 from pytest_speedup.costs import no_power, power
 from pytest_speedup.energy import Board, Meter, NoMeter, Rapl, meter_of, metered
@@ -133,7 +135,7 @@ def test_every_pass_keeps_the_power_of_its_block(
     times = iter(range(1000))
     monkeypatch.setattr(energy, "meter_of", lambda _: Counter([[i * 7.0] for i in range(9)]))
     ticking = partial(metered, clock=lambda: float(next(times)))
-    monkeypatch.setattr("pytest_speedup.fixture.metered", ticking)
+    monkeypatch.setattr(fixture, "metered", ticking)
     _, data = measure(BODY, *FAKED, "--speedup-passes=2")
     assert timed(data)["test_x"]["power"] == {
         "source": "made up", "watts": [7.0, 7.0], "missing": None,
