@@ -65,3 +65,13 @@ def test_what_a_kernel_cannot_take_is_refused(gpu, implementation):
         operator.forward(x.T)
     with pytest.raises(ValueError, match=r"grad_output must have shape \(2, 3\), got \(3, 2\)"):
         operator.backward(x.reshape(3, 2), x)
+
+
+def _both_ways(operator, rng):
+    x, gy = (normal(rng, (1030,), "float32") for _ in range(2))
+    operator.forward(x)
+    operator.backward(gy, x)
+
+
+CALLS = [("relu", _both_ways)]
+"""What reaches every path of the kernels, for the sanitizers."""
