@@ -19,6 +19,13 @@ LARGER = [(70, 2), (3, 2, 9, 7), (5, 3, 8, 8), (2, 2, 40, 16), (4, 1, 13, 11), (
 
 
 def _normalised(run, rng):
+    with pytest.MonkeyPatch.context() as patch:
+        for small in (0, device_statistics.SMALL):
+            patch.setattr(device_statistics, "SMALL", small)
+            _normalised_so(run, rng)
+
+
+def _normalised_so(run, rng):
     for shape in [(70, 2), (3, 2, 9), (5, 2, 16), (2, 2, 21, 12)]:
         x, parameters = normal(rng, shape, "float32"), channels(rng, shape[1], "float32")
         for training in (True, False):
@@ -31,10 +38,13 @@ CALLS = [("batch_norm", _normalised)]
 
 
 @each_gpu
-@either
+@pytest.mark.parametrize("mode", ["inference", "training, small", "training"])
 @pytest.mark.parametrize("shape", SHAPES + LARGER, ids=str)
-def test_rounding_stays_within_the_bound(gpu, implementation, training, shape, rng, monkeypatch):
+def test_rounding_stays_within_the_bound(gpu, implementation, mode, shape, rng, monkeypatch):
     poisoned(monkeypatch)
+    training = mode != "inference"
+    if mode == "training":
+        monkeypatch.setattr(device_statistics, "SMALL", 0)
     x, gy = (normal(rng, shape, "float32") for _ in range(2))
     check(InPlace(gpu("batch_norm", implementation)), x, gy, channels(rng, shape[1], "float32"),
           training)  # fmt: skip
@@ -62,7 +72,8 @@ class InPlace:
 
 @each_parallel
 @pytest.mark.parametrize("shape", [(300, 2, 3), (7, 2, 20, 10)])
-def test_many_workers_a_channel_stay_within_the_bound(gpu, implementation, shape, rng):
+def test_many_workers_a_channel_stay_within_the_bound(gpu, implementation, shape, rng, monkeypatch):
+    monkeypatch.setattr(device_statistics, "SMALL", 0)
     x, gy = (normal(rng, shape, "float32") for _ in range(2))
     cuts = [device_statistics.cut_of(shape[0], 2, int(np.prod(shape[2:])), each) for each in (1, 4)]
     assert max(cut.workers for cut in cuts) > 1

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from kernels.arrays import flag, flags
+from kernels.batch_norm import device_statistics
 from kernels.batch_norm.device_statistics import Channels, DeviceGradients, DeviceStatistics
 from kernels.batch_norm.operator import normal_form, saved_statistics
 from kernels.gpu.operator import DeviceOperator, ceil_div
@@ -69,6 +70,11 @@ class DeviceBatchNorm(DeviceOperator):
         sizes = _sizes(x)
         if training:
             running = None if mean is None or var is None else (mean, var)
+            if sizes[0] * sizes[2] <= device_statistics.SMALL:
+                stats = self._statistics.normalised(
+                    x, output, sizes, eps, running, step, weight, bias
+                )
+                return (output, stats.mean, stats.spread) if wanted else output
             stats = self._statistics.of(x, sizes, eps, running, step)
         else:
             assert mean is not None

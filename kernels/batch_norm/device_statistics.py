@@ -11,6 +11,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 THREADS, WARP = 256, 32
+BLOCK = 512
+"""Threads that have a channel to themselves, where there is little of it."""
+SMALL = 1 << 15
+"""Numbers in a channel that one block gets through soon enough; another launch would cost more."""
 WARPS = 8192
 """That channels are shared out among: about as many as a large GPU holds at once."""
 
@@ -56,7 +60,7 @@ class DeviceStatistics(DeviceOperator):
         running: tuple[Tensor, Tensor] | None = None,
         momentum: float = 0.0,
     ) -> Channels:
-        """Mean and 1 / sqrt(variance + eps) of the batch; `running` mean and variance follow."""
+        """Mean and 1 / sqrt(variance + eps) of the batch; running mean and variance follow."""
         n, c, length = sizes
         cut = _cut(self._sequential, sizes, x)
         partial = x.new_empty((c, cut.workers, 4))
@@ -70,6 +74,33 @@ class DeviceStatistics(DeviceOperator):
             THREADS,
             *(partial, mean, low, invstd, *updated, c, cut.workers, n * length),
             *(1.0 - momentum, float(momentum), eps, int(running is not None)),
+        )
+        return Channels(mean, low, invstd, False, eps)
+
+    def normalised(
+        self,
+        x: Tensor,
+        output: Tensor,
+        sizes: tuple[int, int, int],
+        eps: float,
+        running: tuple[Tensor, Tensor] | None,
+        momentum: float,
+        weight: Tensor | None,
+        bias: Tensor | None,
+    ) -> Channels:
+        """What `of` returns, and `output`, in one launch: for `small` batches."""
+        c = sizes[1]
+        cut = _cut(self._sequential, sizes, x, output)
+        mean, low, invstd = x.new_empty((3, c)).unbind()
+        updated = (mean, low) if running is None else running
+        self._launch(
+            "batch_norm_training",
+            c,
+            BLOCK,
+            *(x, output, mean if weight is None else weight, mean if bias is None else bias),
+            *(mean, low, invstd, *updated, *sizes, cut.wide, cut.lanes),
+            *(1.0 - momentum, float(momentum), eps, int(running is not None)),
+            *(int(weight is not None), int(bias is not None)),
         )
         return Channels(mean, low, invstd, False, eps)
 

@@ -6,6 +6,8 @@
 //                 numbers at a time (8, one by one, where rows do not divide into fours), so that as
 //                 many loads are under way; then its simdgroup's lanes put theirs together in a tree
 //   batch_norm_statistics   puts the workers' together, a simdgroup for each channel
+//   batch_norm_training     all of a small batch's normalising at once: 16 simdgroups for each channel,
+//                           which comes from the cache when it is read again
 //
 // A mean is two numbers, mean + low, the second what rounding took from the first: so a mean far from
 // zero costs the variance and the output nothing, in float32 throughout. Squares are of distances
@@ -27,9 +29,7 @@ inline Moments moved(Moments m, float by)
     const float rest = (m.mean - (sum - part)) + (by - part) + m.low;
     m.mean = sum + rest;
     m.low = rest - (m.mean - sum);
-    if (is_finite(m.mean)) return m;
-    m.mean = sum;
-    m.low = 0;
+    if (!is_finite(m.mean)) m.mean = sum, m.low = 0;
     return m;
 }
 
@@ -42,9 +42,7 @@ inline Moments merged(Moments a, Moments b)
     const float apart = (b.mean - a.mean) + (b.low - a.low);
     if (!is_finite(apart)) return {count, a.mean + b.mean, 0, apart - apart};  // NaN squares
     b.squares += a.squares + apart * apart * a.count * share;
-    b.mean = a.mean;
-    b.low = a.low;
-    b.count = count;
+    b.mean = a.mean, b.low = a.low, b.count = count;
     return moved(b, apart * share);
 }
 
@@ -70,6 +68,11 @@ inline Moments of_values(thread const float (&values)[K][W], thread const bool (
     return moved({count, base, 0, squares}, mean);
 }
 
+inline void put(Moments m, device float* to)
+{
+    to[0] = m.count, to[1] = m.mean, to[2] = m.low, to[3] = m.squares;
+}
+
 // A thread's way through a channel: the rows are cut into tiles of `lanes` units, each of W numbers,
 // and 32 / lanes tiles are a simdgroup's at a time.
 struct Walk {
@@ -84,12 +87,11 @@ struct Walk {
         step_n = workers * rows / parts, step_part = workers * rows % parts;
         at = lane % lanes;
     }
-    // The unit of row n that is this thread's; there is none where it is not below `units`.
+    // This thread's unit of row n, if it is below `units`.
     inline int unit() const { return part * lanes + at; }
     inline void next()
     {
-        n += step_n;
-        part += step_part;
+        n += step_n, part += step_part;
         if (part >= parts) {
             part -= parts;
             n++;
@@ -103,6 +105,18 @@ inline void load(device const float* from, thread float (&to)[W])
     for (int w = 0; w < W; w++) to[w] = from[w];
 }
 
+// One channel's, by one thread.
+inline Moments moments_of_channel(device const float* x, long N, long C, long L, long c)
+{
+    Moments all = {0, 0, 0, 0};
+    for (long n = 0; n < N; n++) {
+        Moments row = {0, 0, 0, 0};
+        for (long i = 0; i < L; i++) row = merged(row, {1, x[(n * C + c) * L + i], 0, 0});
+        all = merged(all, row);
+    }
+    return all;
+}
+
 // x [N, C, L], partial [C, workers, 4]
 kernel void batch_norm_moments_sequential(
     device const float* x [[buffer(0)]], device float* partial [[buffer(1)]],
@@ -111,14 +125,8 @@ kernel void batch_norm_moments_sequential(
     constant long& workers [[buffer(7)]])
 {
     for (long c = 0; c < C; c++) {
-        Moments all = {0, 0, 0, 0};
-        for (long n = 0; n < N; n++) {
-            Moments row = {0, 0, 0, 0};
-            for (long i = 0; i < L; i++) row = merged(row, {1, x[(n * C + c) * L + i], 0, 0});
-            all = merged(all, row);
-        }
-        device float* to = partial + 4 * c * workers;
-        to[0] = all.count, to[1] = all.mean, to[2] = all.low, to[3] = all.squares;
+        const Moments all = moments_of_channel(x, N, C, L, c);
+        put(all, partial + 4 * c * workers);
     }
 }
 
@@ -169,10 +177,7 @@ kernel void batch_norm_moments(
         all = wide == 4 ? moments<4, 4>(x, N, C, L, c, walk) : moments<8, 1>(x, N, C, L, c, walk);
     }
     all = over_simdgroup(all, lane);
-    if (lane == 0 && c < C) {
-        device float* to = partial + 4 * long(simd);
-        to[0] = all.count, to[1] = all.mean, to[2] = all.low, to[3] = all.squares;
-    }
+    if (lane == 0 && c < C) put(all, partial + 4 * long(simd));
 }
 
 // What a channel's moments are used for; `count` numbers.
@@ -188,6 +193,15 @@ inline void keep(Moments m, device float* mean, device float* low, device float*
     running_var[c] = kept * running_var[c] + momentum * (m.squares / (count - 1));
 }
 
+// What every `step`-th worker from `first` on found, together.
+inline Moments of_workers(device const float* found, int first, int step, long workers)
+{
+    Moments all = {0, 0, 0, 0};
+    for (long i = first; i < workers; i += step)
+        all = merged(all, {found[4 * i], found[4 * i + 1], found[4 * i + 2], found[4 * i + 3]});
+    return all;
+}
+
 // partial [C, workers, 4], all others [C]; kept = 1 - momentum
 kernel void batch_norm_statistics_sequential(
     device const float* partial [[buffer(0)]], device float* mean [[buffer(1)]],
@@ -199,11 +213,7 @@ kernel void batch_norm_statistics_sequential(
     constant long& has_running [[buffer(12)]])
 {
     for (long c = 0; c < C; c++) {
-        Moments all = {0, 0, 0, 0};
-        for (long worker = 0; worker < workers; worker++) {
-            device const float* from = partial + 4 * (c * workers + worker);
-            all = merged(all, {from[0], from[1], from[2], from[3]});
-        }
+        const Moments all = of_workers(partial + 4 * c * workers, 0, 1, workers);
         keep(all, mean, low, invstd, running_mean, running_var, c, count, kept, momentum, eps,
              has_running);
     }
@@ -222,13 +232,68 @@ kernel void batch_norm_statistics(
 {
     const uint c = (group * threads + t) / 32, lane = t % 32;
     Moments all = {0, 0, 0, 0};
-    if (c < C)
-        for (long worker = lane; worker < workers; worker += 32) {
-            device const float* from = partial + 4 * (c * workers + worker);
-            all = merged(all, {from[0], from[1], from[2], from[3]});
-        }
+    if (c < C) all = of_workers(partial + 4 * c * workers, lane, 32, workers);
     all = over_simdgroup(all, lane);
     if (lane == 0 && c < C)
         keep(all, mean, low, invstd, running_mean, running_var, c, count, kept, momentum, eps,
              has_running);
+}
+
+// x, y [N, C, L], all others [C]: statistics and output; kept = 1 - momentum
+kernel void batch_norm_training_sequential(
+    device const float* x [[buffer(0)]], device float* y [[buffer(1)]],
+    device const float* weight [[buffer(2)]], device const float* bias [[buffer(3)]],
+    device float* mean [[buffer(4)]], device float* low [[buffer(5)]],
+    device float* invstd [[buffer(6)]], device float* running_mean [[buffer(7)]],
+    device float* running_var [[buffer(8)]], constant long& N [[buffer(9)]],
+    constant long& C [[buffer(10)]], constant long& L [[buffer(11)]],
+    constant long& wide [[buffer(12)]], constant long& lanes [[buffer(13)]],
+    constant float& kept [[buffer(14)]], constant float& momentum [[buffer(15)]],
+    constant float& eps [[buffer(16)]], constant long& has_running [[buffer(17)]],
+    constant long& has_weight [[buffer(18)]], constant long& has_bias [[buffer(19)]])
+{
+    for (long c = 0; c < C; c++) {
+        const Moments all = moments_of_channel(x, N, C, L, c);
+        keep(all, mean, low, invstd, running_mean, running_var, c, N * L, kept, momentum, eps,
+             has_running);
+        const float factor = invstd[c] * (has_weight ? weight[c] : 1), plus = has_bias ? bias[c] : 0;
+        for (long n = 0; n < N; n++)
+            for (long i = (n * C + c) * L; i < (n * C + c + 1) * L; i++)
+                y[i] = (x[i] - all.mean - all.low) * factor + plus;
+    }
+}
+
+// 512 threads for each channel.
+kernel void batch_norm_training(
+    device const float* x [[buffer(0)]], device float* y [[buffer(1)]],
+    device const float* weight [[buffer(2)]], device const float* bias [[buffer(3)]],
+    device float* mean [[buffer(4)]], device float* low [[buffer(5)]],
+    device float* invstd [[buffer(6)]], device float* running_mean [[buffer(7)]],
+    device float* running_var [[buffer(8)]], constant long& N [[buffer(9)]],
+    constant long& C [[buffer(10)]], constant long& L [[buffer(11)]],
+    constant long& wide [[buffer(12)]], constant long& lanes [[buffer(13)]],
+    constant float& kept [[buffer(14)]], constant float& momentum [[buffer(15)]],
+    constant float& eps [[buffer(16)]], constant long& has_running [[buffer(17)]],
+    constant long& has_weight [[buffer(18)]], constant long& has_bias [[buffer(19)]],
+    uint group [[threadgroup_position_in_grid]], uint t [[thread_position_in_threadgroup]])
+{
+    threadgroup Moments found[16];
+    const int c = group, simd = t / 32, lane = t % 32;
+    Walk walk(L, wide, lanes, simd, 16, lane);
+    Moments all = wide == 4 ? moments<4, 4>(x, N, C, L, c, walk) : moments<8, 1>(x, N, C, L, c, walk);
+    all = over_simdgroup(all, lane);
+    if (lane == 0) found[simd] = all;
+    threadgroup_barrier(mem_flags::mem_threadgroup);
+    all = {0, 0, 0, 0};
+    for (int i = 0; i < 16; i++) all = merged(all, found[i]);
+    if (t == 0)
+        keep(all, mean, low, invstd, running_mean, running_var, c, N * L, kept, momentum, eps,
+             has_running);
+    const float spread = precise::sqrt(all.squares / float(N * L) + eps);
+    const float factor = 1 / spread * (has_weight ? weight[c] : 1), plus = has_bias ? bias[c] : 0;
+    for (; walk.n < N; walk.next()) {
+        if (walk.unit() >= walk.units) continue;
+        const long at = (long(walk.n) * C + c) * L + walk.unit() * wide;
+        for (int w = 0; w < wide; w++) y[at + w] = (x[at + w] - all.mean - all.low) * factor + plus;
+    }
 }
