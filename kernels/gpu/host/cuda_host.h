@@ -63,4 +63,3 @@ using std::max;
 using std::min;
 using std::isinf;
 using std::isnan;
-static inline float __int_as_float(int bits) { float x; std::memcpy(&x, &bits, sizeof x); return x; }
