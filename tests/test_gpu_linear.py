@@ -12,6 +12,8 @@ from tests.kernel_checks import about, assert_equal, assert_within
 from tests.kernel_inputs import integers, normal
 from tests.test_linear import CASES, NAMES, by_torch, drawn
 
+pytestmark = pytest.mark.usefixtures("torch_on_one_thread")
+
 each_case = pytest.mark.parametrize("case", CASES)
 
 

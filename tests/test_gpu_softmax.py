@@ -14,6 +14,8 @@ from tests.kernel_inputs import normal
 from tests.softmax_checks import CASES, FAR_APART, as_rows, by_torch, drawn
 from tests.test_softmax import NAMES, scales
 
+pytestmark = pytest.mark.usefixtures("torch_on_one_thread")
+
 each_gpu = pytest.mark.parametrize(
     ("name", "implementation"), [(name, key) for name in NAMES for key in IMPLEMENTATIONS]
 )

@@ -1,5 +1,6 @@
 """cross_entropy: the operator, and a file for each algorithm."""
 
+from kernels.cross_entropy.device import DeviceCrossEntropy
 from kernels.cross_entropy.direct import Direct
 from kernels.cross_entropy.loops import Loops
 from kernels.cross_entropy.operator import CrossEntropy
@@ -16,4 +17,5 @@ CROSS_ENTROPY = Entry(
         "numba_threads": Direct(threaded=True),
         "torch": Reference(),
     },
+    DeviceCrossEntropy,
 )

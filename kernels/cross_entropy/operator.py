@@ -67,7 +67,7 @@ class CrossEntropy(Operator[CrossEntropyAlgorithm]):
         label that is neither a class nor `ignore_index`.
         """
         call = _call(input, target, weight, ignore_index, reduction, label_smoothing)
-        output = empty(_output_shape(call), call.input.dtype)
+        output = empty(output_shape(call), call.input.dtype)
         self._algorithm.forward(call, output, self._threads)
         return output
 
@@ -86,7 +86,7 @@ class CrossEntropy(Operator[CrossEntropyAlgorithm]):
         Raises as `forward` does.
         """
         call = _call(input, target, weight, ignore_index, reduction, label_smoothing)
-        wanted = _output_shape(call)
+        wanted = output_shape(call)
         grad_output = float_array("grad_output", grad_output, (len(wanted),), like=call.input)
         if grad_output.shape != wanted:
             raise ValueError(f"grad_output must have shape {wanted}, got {grad_output.shape}")
@@ -96,7 +96,8 @@ class CrossEntropy(Operator[CrossEntropyAlgorithm]):
         return grad_input
 
 
-def _output_shape(call: Call) -> tuple[int, ...]:
+def output_shape(call: Call) -> tuple[int, ...]:
+    """Of the losses, or of what they are reduced to."""
     return _positions(call.input) if call.reduction == "none" else ()
 
 
@@ -114,7 +115,16 @@ def _call(
     reduction: str,
     label_smoothing: float,
 ) -> Call:
-    given = float_array("input", given, range(1, 65))
+    call = checked(given, target, weight, ignore_index, reduction, label_smoothing)
+    if call.labelled:
+        _check_labels(call)
+    return call
+
+
+def options(
+    ignore_index: object, reduction: object, label_smoothing: object
+) -> tuple[int, str, float]:
+    """The three, checked. Raises TypeError and ValueError."""
     ignore_index = integer("ignore_index", ignore_index, -(2**63))
     if reduction not in REDUCTIONS:
         raise ValueError(f"reduction must be one of {', '.join(REDUCTIONS)}; got {reduction!r}")
@@ -123,6 +133,20 @@ def _call(
         raise TypeError(f"label_smoothing must be a number, got {label_smoothing!r}")
     if not 0 <= label_smoothing <= 1:
         raise ValueError(f"label_smoothing must be from 0 to 1, got {label_smoothing}")
+    return ignore_index, str(reduction), float(label_smoothing)
+
+
+def checked(
+    given: Array,
+    target: Array,
+    weight: Array | None,
+    ignore_index: int,
+    reduction: str,
+    label_smoothing: float,
+) -> Call:
+    """The call, but for the labels' values. Raises as `CrossEntropy.forward` does."""
+    given = float_array("input", given, range(1, 65))
+    ignore_index, reduction, label_smoothing = options(ignore_index, reduction, label_smoothing)
     classes = given.shape[0 if given.ndim == 1 else 1]
     if weight is not None:
         weight = float_array("weight", weight, (1,), like=given)
@@ -133,10 +157,7 @@ def _call(
     if not isinstance(target, np.ndarray) or isinstance(target, np.ma.MaskedArray):
         raise TypeError(f"target must be a NumPy array, got {type(target).__name__}")
     labelled = target.dtype.kind != "f"
-    if labelled:
-        target = _labels(target, given, classes, ignore_index)
-    else:
-        target = _probabilities(target, given, ignore_index)
+    target = _labels(target, given) if labelled else _probabilities(target, given, ignore_index)
     n, inner = (1, 1) if given.ndim == 1 else (given.shape[0], math.prod(given.shape[2:]))
     return Call(
         input=given,
@@ -145,7 +166,7 @@ def _call(
         weight=weight,
         ignore_index=ignore_index,
         reduction=reduction,
-        label_smoothing=float(label_smoothing),
+        label_smoothing=label_smoothing,
         shape=(n, classes, inner),
     )
 
@@ -164,7 +185,7 @@ def _probabilities(target: Array, given: Array, ignore_index: int) -> Array:
     return target
 
 
-def _labels(target: Array, given: Array, classes: int, ignore_index: int) -> Array:
+def _labels(target: Array, given: Array) -> Array:
     shape = _positions(given)
     if target.dtype != np.int64 and not (given.ndim <= 2 and target.dtype == np.uint8):
         wanted = "int64 or uint8 labels" if given.ndim <= 2 else "int64 labels"
@@ -179,6 +200,11 @@ def _labels(target: Array, given: Array, classes: int, ignore_index: int) -> Arr
         )
     if target.dtype != np.int64 or not target.flags.aligned:
         target = target.astype(np.int64)
+    return unlocked(np.asarray(target))
+
+
+def _check_labels(call: Call) -> None:
+    target, classes, ignore_index = call.target, call.shape[1], call.ignore_index
     # As unsigned numbers, negative labels lie beyond all classes.
     if target.size and np.maximum.reduce(target.view(np.uint64), axis=None) >= classes:
         wrong = ((target < 0) | (target >= classes)) & (target != ignore_index)
@@ -187,4 +213,3 @@ def _labels(target: Array, given: Array, classes: int, ignore_index: int) -> Arr
                 f"target must be a class from 0 to {classes - 1}, there are {classes}, "
                 f"or ignore_index ({ignore_index}); got {target[wrong].flat[0]}"
             )
-    return unlocked(np.asarray(target))

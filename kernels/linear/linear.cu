@@ -279,7 +279,7 @@ extern "C" __global__ void linear_column_sums(const float* __restrict__ from, fl
 {
     __shared__ float room[THREADS];
     const int t = threadIdx.x, column = blockIdx.x * 32 + t % 32;
-    const int begin = blockIdx.y * part, end = min(rows, begin + part);
+    const int begin = blockIdx.y * part, end = min((int)rows, begin + (int)part);
     float sum = 0.0f;
     if (column < columns)
         for (int r = begin + t / 32; r < end; r += 8) sum += from[r * (int)columns + column];

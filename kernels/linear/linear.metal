@@ -256,7 +256,7 @@ kernel void linear_column_sums(
 {
     threadgroup float room[THREADS];
     const int column = group.x * 32 + t % 32, begin = group.y * part;
-    const int end = min(rows, begin + part);
+    const int end = min(int(rows), begin + int(part));
     float sum = 0.0f;
     if (column < columns)
         for (int r = begin + t / 32; r < end; r += 8) sum += from[r * columns + column];
