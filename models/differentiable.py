@@ -88,10 +88,10 @@ AS_THEY_ARE = (nn.Sequential, nn.Flatten, nn.Identity, nn.Tanh)
 def trainable(network: nn.Module, implementation: str) -> nn.Module:
     """A copy of a float32 network on the implementation's device, on its operators.
 
-    `implementation`: one of `kernels.device_names("conv2d")`. Raises InputError for one that is
-    not there or cannot run, and for a layer that no operator computes.
+    `implementation`: one of `kernels.device_names("max_pool2d")`, which have gradients. Raises
+    InputError for one that is not there or cannot run, and for a layer that no operator computes.
     """
-    known = kernels.device_names("conv2d")
+    known = kernels.device_names("max_pool2d")
     if implementation not in known:
         raise InputError(
             f"trainable: no implementation {implementation!r}; allowed: {', '.join(known)}"

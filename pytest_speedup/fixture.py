@@ -20,7 +20,7 @@ from pytest_speedup.energy import Meter, NoMeter, Power, metered
 from pytest_speedup.machine import pool_threads
 from pytest_speedup.proof import ProofError, plain_facts, prove, tolerance_of
 from pytest_speedup.records import Proof
-from pytest_speedup.stated import Stated, stated
+from pytest_speedup.stated import Stated, repeats_of, stated
 
 SAMPLE_SECONDS = 0.1
 """A timed sample lasts at least this long where the arm allows more than one call in it."""
@@ -54,6 +54,8 @@ class Taken:
     """Seconds [round][rank] of an MPI arm."""
     power: Power
     """While the block of this turn lasted."""
+    repeats: int
+    """How often a call did its work; the seconds are of one."""
 
 
 class Team(Protocol):
@@ -136,6 +138,9 @@ class Speedup:
             value to the largest allowed |difference|.
         design: what the arm's design costs, such as {"launches": 3}; see `design.FACTS`.
 
+        A `function` that does its work several times in a call says so by an attribute `repeats`;
+        time, work and design are told of one.
+
         Returns the result of the last call. Raises ProofError where a result is wrong (the arm
         then has no time), TypeError or ValueError where an argument is.
         """
@@ -165,6 +170,11 @@ class Speedup:
         plan = self._plan or self._plan_for(call, args, setup)
         with metered(self._meter_for(device, setup)) as power:
             result, ranks = self._measure(call, args, setup, plan)
+        repeats = repeats_of(function)
+        if repeats > 1:
+            data = self._benchmark.stats.stats.data
+            data[:] = [seconds / repeats for seconds in data]
+            ranks = ranks and tuple(tuple(s / repeats for s in each) for each in ranks)
         after = self._together(lambda: checked(result))
         probe = getattr(function, "threads", None)
         threads = dict(probe() if callable(probe) else pool_threads())
@@ -180,6 +190,7 @@ class Speedup:
                 facts=plain_facts(getattr(function, "facts", None) or {}),
                 ranks=ranks,
                 power=power,
+                repeats=repeats,
             )
         )
         return result

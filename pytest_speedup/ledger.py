@@ -187,7 +187,7 @@ class Ledger:
             "blocks": turns.blocks,
             "repeat": turns.repeat or None,
             "started": turns.started,
-            "iterations": None if taken is None else taken.plan.iterations,
+            "iterations": None if taken is None else taken.plan.iterations * taken.repeats,
             "ranks": turns.ranks or None,
             "verified": None if proof is None else asdict(proof),
             "threads": None if taken is None else dict(taken.threads),

@@ -48,3 +48,14 @@ def stated(
         cpus=None if cpus is None else int(cpus),
         design=checked(design),
     )
+
+
+def repeats_of(function: object) -> int:
+    """How often a call does its work, as the callable says of itself; 1 where it says nothing.
+
+    ValueError for what is no whole number of at least 1.
+    """
+    said = getattr(function, "repeats", 1)
+    if isinstance(said, bool) or not isinstance(said, int) or said < 1:
+        raise ValueError(f"repeats must be a whole number of at least 1, got {said!r}")
+    return said

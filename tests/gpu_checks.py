@@ -6,6 +6,7 @@ device instead, which has to be there, and skips those of the other.
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -92,3 +93,19 @@ def poisoned(monkeypatch):
         return result.fill_(float("nan")) if result.is_floating_point() else result.fill_(-77)
 
     monkeypatch.setattr(torch.Tensor, "new_empty", new_empty)
+
+
+def hosted(config, monkeypatch):
+    """Let `kernels.get` run the source implementations on the host grid, as if that were a GPU.
+
+    Skips with the reason where there is none.
+    """
+    folder = Path(config.cache.mkdir("host_grid"))
+    for name in NAMES:
+        chosen = IMPLEMENTATIONS[name]
+        grid = HostGrid(chosen.language, folder)
+        reason = grid.unavailable_reason()
+        if reason is not None:
+            pytest.skip(reason)
+        here = dataclasses.replace(chosen, device=lambda grid=grid: grid)
+        monkeypatch.setitem(IMPLEMENTATIONS, name, here)

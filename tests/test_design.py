@@ -133,3 +133,40 @@ def test_devices_are_told_where_torch_sees_them(monkeypatch: pytest.MonkeyPatch)
     assert told["cuda:0"]["memory_gib"] == 128
     assert told["cuda:0"]["compute_capability"] == "9.0"
     assert told["mps"]["name"] == "Apple M2 GPU"
+
+
+def test_a_call_that_repeats_its_work_is_told_as_one(measure):
+    _, saved = measure(
+        """
+        import pytest
+        from fake_clock import spend
+
+        class Thrice:
+            repeats = 3
+
+            def __call__(self):
+                spend(0.3)
+                return 1
+
+        @pytest.mark.speedup
+        def test_thrice(speedup):
+            speedup(Thrice(), expected=1, work=2, unit="items")
+        """,
+        *FAKED,
+    )
+    (arm,) = timed(saved).values()
+    assert all(
+        seconds == pytest.approx(0.1, rel=1e-3) for block in arm["blocks"] for seconds in block
+    )
+    assert arm["iterations"] % 3 == 0
+
+
+@pytest.mark.parametrize("said", [0, -1, 1.5, True, "3"])
+def test_repeats_that_are_no_count_are_refused(said):
+    from pytest_speedup.stated import repeats_of
+
+    class Wrong:
+        repeats = said
+
+    with pytest.raises(ValueError, match="repeats must be a whole number of at least 1"):
+        repeats_of(Wrong())

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import pytest
 import torch
 
@@ -11,9 +9,8 @@ from bench.devices import tf32
 from bench.kernels import device_arms, device_peaks, gpu
 from bench.kernels.cases import CASES, FEW_ON_GPUS, ON_GPUS, selected_on_gpus
 from bench.kernels.device_arms import ARMS, Repeated, copies_of, left_out, on_device, stated
-from kernels.gpu.host import HostGrid
-from kernels.gpu.implementations import IMPLEMENTATIONS
 from pytest_speedup.proof import ProofError, prove, tolerance_of
+from tests.gpu_checks import hosted
 
 SMALL = {
     "conv2d": "conv2d_lenet_conv1_b32",
@@ -26,17 +23,9 @@ SMALL = {
 
 
 @pytest.fixture
-def hosted(request, monkeypatch):
+def on_host(request, monkeypatch):
     """The source implementations run on the host grid, as if "cpu" were a GPU."""
-    folder = request.config.cache.mkdir("host_grid")
-    for name in ("cuda", "metal", "cuda_sequential", "metal_sequential"):
-        chosen = IMPLEMENTATIONS[name]
-        grid = HostGrid(chosen.language, folder)
-        reason = grid.unavailable_reason()
-        if reason is not None:
-            pytest.skip(reason)
-        here = dataclasses.replace(chosen, device=lambda grid=grid: grid)
-        monkeypatch.setitem(IMPLEMENTATIONS, name, here)
+    hosted(request.config, monkeypatch)
     monkeypatch.setattr(device_arms, "device_peak", lambda *_: 1e9)
     monkeypatch.setattr(device_arms, "CALL_SECONDS", 1e-6)
     monkeypatch.setattr(device_arms, "L2_UNKNOWN", 1 << 16)
@@ -44,21 +33,22 @@ def hosted(request, monkeypatch):
 
 @pytest.mark.parametrize("case", SMALL.values(), ids=SMALL)
 @pytest.mark.parametrize("arm", ["cuda", "metal"])
-def test_an_arm_computes_what_it_says(hosted, case, arm):
+def test_an_arm_computes_what_it_says(on_host, case, arm):
     with on_device(case, arm, "cpu", "cold") as call:
-        asked = stated(case, arm, "cpu", call.launches)
+        asked = stated(case, arm, "cpu")
         proof = prove(call(), asked["expected"], tolerance_of(asked["tolerance"]))
         assert proof.max_abs_error is not None
-        assert asked["work"] == CASES[case].work * call.launches
+        assert asked["work"] == CASES[case].work
+        assert call.repeats >= 2
         with pytest.raises(ProofError):
             prove(call() + 1e-2, asked["expected"], tolerance_of(asked["tolerance"]))
 
 
 @pytest.mark.parametrize("arm", [name for name, arm in ARMS.items() if arm.implementation is None])
-def test_torch_s_arms_are_right_in_their_mode(hosted, arm):
+def test_torch_s_arms_are_right_in_their_mode(on_host, arm):
     case = SMALL["conv2d"]
     with on_device(case, arm, "cpu", "warm") as call:
-        asked = stated(case, arm, "cpu", call.launches)
+        asked = stated(case, arm, "cpu")
         prove(call(), asked["expected"], tolerance_of(asked["tolerance"]))
     exact = torch.from_numpy(device_arms.problem_of(case).expected)
     if "bf16" in arm:

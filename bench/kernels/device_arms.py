@@ -53,7 +53,8 @@ class Mode:
 
 
 FLOAT32 = Mode("float32", UNIT)
-TF32 = Mode("TF32", 2.0**-11)
+TF32 = Mode("TF32", 2.0**-10)
+"""Of 11 bits; a tensor core may cut an operand off instead of rounding it."""
 BFLOAT16 = Mode("bfloat16", 2.0**-8, torch.bfloat16)
 """An operand of bfloat16 is off by 2^-9; so is the result, which torch rounds to it too."""
 
@@ -90,7 +91,7 @@ class Repeated:
 
     def __init__(self, calls: list[Call], launches: int, device: str) -> None:
         self.device = device
-        self.launches = launches
+        self.repeats = launches
         self._turns = list(itertools.islice(itertools.cycle(calls), launches))
         self._graph = self._captured() if device == "cuda" else None
 
@@ -154,7 +155,7 @@ def copies_of(case: Case, cache: str, device: str) -> int:
     return max(2, min(MOST_COPIES, math.ceil(4 * _l2(device) / case.bytes)))
 
 
-def stated(case_name: str, arm_name: str, device: str, launches: int) -> dict[str, Any]:
+def stated(case_name: str, arm_name: str, device: str) -> dict[str, Any]:
     """What an arm tells `speedup`: its proof, its work, and what the device gives."""
     case, mode, problem = CASES[case_name], ARMS[arm_name].mode, problem_of(case_name)
     expected = torch.from_numpy(problem.expected)
@@ -168,7 +169,7 @@ def stated(case_name: str, arm_name: str, device: str, launches: int) -> dict[st
     return {
         "expected": expected,
         "tolerance": bound,
-        "work": case.work * launches,
+        "work": case.work,
         "unit": case.unit,
         "peak": device_peak(case.unit, device, mode.name),
     }

@@ -24,7 +24,7 @@ def measure(speedup, request, case, cache):
 
     def measured(device):
         with on_device(case, arm, device, cache) as call:
-            speedup(call, **stated(case, arm, device, call.launches))
+            speedup(call, **stated(case, arm, device))
 
     return measured
 
