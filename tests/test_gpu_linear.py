@@ -189,10 +189,11 @@ def test_what_a_kernel_cannot_take_is_refused(gpu, implementation):
 
 def every_kernel(operator, rng):
     """All kernels but the larger squares, in small shapes."""
-    x, w, gy = (integers(rng, shape, "float32") for shape in ((35, 260), (33, 260), (35, 33)))
+    x, w = (integers(rng, shape, "float32") for shape in ((5, 256), (33, 256)))
     operator.forward(x, w)
     operator.forward(x[:3], np.concatenate([w, w]))
-    operator.backward(gy, x, w, gy[0])
+    gy = integers(rng, (35, 33), "float32")
+    operator.backward(gy, np.ones((35, 20), "float32"), w[:, :20], gy[0])
 
 
 def sides(operator, rng):
