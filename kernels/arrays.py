@@ -33,11 +33,16 @@ def float_array(name: str, value: object, ndim: Sequence[int], like: Array | Non
         raise TypeError(f"{name} must be float32 or float64, got {value.dtype}")
     if like is not None and value.dtype != like.dtype:
         raise TypeError(f"{name} must be {like.dtype} as the input is, got {value.dtype}")
-    if value.ndim not in ndim:
-        wanted = " or ".join(map(str, ndim))
-        raise ValueError(f"{name} must have {wanted} dimensions, got shape {value.shape}")
+    check_dimensions(name, value.shape, ndim)
     array = value if plain else np.asarray(value)
     return unlocked(array) if array.flags.aligned else array.copy(order="K")
+
+
+def check_dimensions(name: str, shape: tuple[int, ...], ndim: Sequence[int]) -> None:
+    """Raise ValueError unless the number of `shape`'s dimensions is one of `ndim`."""
+    if len(shape) not in ndim:
+        wanted = " or ".join(map(str, ndim))
+        raise ValueError(f"{name} must have {wanted} dimensions, got shape {shape}")
 
 
 def unlocked(array: Array) -> Array:

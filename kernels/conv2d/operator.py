@@ -187,17 +187,41 @@ def _call(
     if bias is not None:
         bias = float_array("bias", bias, (1,), like=given)
     images = given if given.ndim == 4 else given[None]
-    form = _form(
+    said = form(
         given.shape,
         weight.shape,
         None if bias is None else bias.shape,
+        stride,
+        padding,
+        dilation,
+        groups,
+    )
+    channels_last = is_channels_last(images) or is_channels_last(weight)
+    return Call(images, weight, bias, *said, channels_last, given.ndim == 4, relu)
+
+
+def form(
+    given: tuple[int, ...],
+    weight: tuple[int, ...],
+    bias: tuple[int, ...] | None,
+    stride: Pair,
+    padding: Padding,
+    dilation: Pair,
+    groups: int,
+) -> tuple[Any, ...]:
+    """What a call's shapes and numbers say: `Call`'s fields from stride to shape.
+
+    Raises TypeError, ValueError.
+    """
+    return _form(
+        given,
+        weight,
+        bias,
         pair("stride", stride, 1),
         padding if isinstance(padding, str) else pair("padding", padding, 0),
         pair("dilation", dilation, 1),
         integer("groups", groups, 1),
     )
-    channels_last = is_channels_last(images) or is_channels_last(weight)
-    return Call(images, weight, bias, *form, channels_last, given.ndim == 4, relu)
 
 
 @functools.lru_cache(maxsize=512)
@@ -210,9 +234,9 @@ def _form(
     dilation: tuple[int, int],
     groups: int,
 ) -> tuple[Any, ...]:
-    """What a call's shapes and numbers say: `Call`'s fields from stride to shape.
+    """See `form`. Kept, for a small convolution takes no longer than this.
 
-    Kept, for a small convolution takes no longer than this. What is wrong raises, each time anew.
+    What is wrong raises, each time anew.
     """
     n, channels, *size = given if len(given) == 4 else (1, *given)
     filters, depth, *kernel = weight

@@ -5,6 +5,7 @@ from kernels.cross_entropy.loops import Loops
 from kernels.cross_entropy.operator import CrossEntropy
 from kernels.cross_entropy.reductions import Reductions
 from kernels.cross_entropy.reference import Reference
+from kernels.cross_entropy.triton import TritonCrossEntropy
 from kernels.operator import Entry
 
 CROSS_ENTROPY = Entry(
@@ -16,4 +17,5 @@ CROSS_ENTROPY = Entry(
         "numba_threads": Direct(threaded=True),
         "torch": Reference(),
     },
+    on_triton=TritonCrossEntropy,
 )

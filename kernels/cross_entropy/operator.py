@@ -113,7 +113,10 @@ def _call(
     ignore_index: int,
     reduction: str,
     label_smoothing: float,
+    *,
+    readable: bool = True,
 ) -> Call:
+    """`readable`: whether the labels may be asked whether they are classes."""
     given = float_array("input", given, range(1, 65))
     ignore_index = integer("ignore_index", ignore_index, -(2**63))
     if reduction not in REDUCTIONS:
@@ -134,7 +137,7 @@ def _call(
         raise TypeError(f"target must be a NumPy array, got {type(target).__name__}")
     labelled = target.dtype.kind != "f"
     if labelled:
-        target = _labels(target, given, classes, ignore_index)
+        target = _labels(target, given, classes, ignore_index, readable)
     else:
         target = _probabilities(target, given, ignore_index)
     n, inner = (1, 1) if given.ndim == 1 else (given.shape[0], math.prod(given.shape[2:]))
@@ -164,7 +167,7 @@ def _probabilities(target: Array, given: Array, ignore_index: int) -> Array:
     return target
 
 
-def _labels(target: Array, given: Array, classes: int, ignore_index: int) -> Array:
+def _labels(target: Array, given: Array, classes: int, ignore_index: int, readable: bool) -> Array:
     shape = _positions(given)
     if target.dtype != np.int64 and not (given.ndim <= 2 and target.dtype == np.uint8):
         wanted = "int64 or uint8 labels" if given.ndim <= 2 else "int64 labels"
@@ -180,7 +183,7 @@ def _labels(target: Array, given: Array, classes: int, ignore_index: int) -> Arr
     if target.dtype != np.int64 or not target.flags.aligned:
         target = target.astype(np.int64)
     # As unsigned numbers, negative labels lie beyond all classes.
-    if target.size and np.maximum.reduce(target.view(np.uint64), axis=None) >= classes:
+    if readable and target.size and np.maximum.reduce(target.view(np.uint64), axis=None) >= classes:
         wrong = ((target < 0) | (target >= classes)) & (target != ignore_index)
         if wrong.any():
             raise IndexError(

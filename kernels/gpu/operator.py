@@ -1,8 +1,8 @@
 """What every operator on a GPU is: the operator's arguments as contiguous float32 tensors.
 
 The names, arguments and results are those of the operator on NumPy arrays, and so are the checks
-of shapes and numbers; what is asked of a tensor beyond that is here. A source file holds every
-kernel twice: `name`, and `name_sequential`, which one thread runs alone.
+of shapes and numbers; what is asked of a tensor beyond that is here. A source file for CUDA or
+Metal holds every kernel twice: `name`, and `name_sequential`, which one thread runs alone.
 """
 
 from __future__ import annotations
@@ -19,21 +19,17 @@ if TYPE_CHECKING:
 
     from kernels.arrays import Array
     from kernels.gpu.device import Argument, Device, Dim
+    from kernels.gpu.triton import TritonDevice
 
 FOLDER = Path(__file__).parents[1]
 ONE: Dim = (1, 1, 1)
 
 
-class DeviceOperator:
-    """One operator by one source file; subclasses have `forward` and `backward`."""
+class TensorOperator:
+    """One operator on a device's tensors; subclasses have `forward` and `backward`."""
 
-    source: ClassVar[str]
-    """The file in `kernels/`, without its ending: relu/relu."""
-
-    def __init__(self, device: Device, *, sequential: bool) -> None:
+    def __init__(self, device: Device | TritonDevice) -> None:
         self._device = device
-        self._sequential = sequential
-        self._path = FOLDER / (self.source + device.ending)
 
     @property
     def kind(self) -> str:
@@ -44,27 +40,20 @@ class DeviceOperator:
         """Why it cannot run on this machine, or None."""
         return self._device.unavailable_reason()
 
-    def _launch(
-        self, kernel: str, blocks: int | Dim, threads: int | Dim, *arguments: Argument
-    ) -> None:
-        """Run a kernel of the source; where this is the sequential variant, its twin, by 1 thread.
-
-        Raises DeviceError, and ValueError for a launch over the limits.
-        """
-        if self._sequential:
-            self._device.launch(self._path, f"{kernel}_sequential", ONE, ONE, arguments)
-            return
-        grid = (blocks, 1, 1) if isinstance(blocks, int) else blocks
-        block = (threads, 1, 1) if isinstance(threads, int) else threads
-        self._device.launch(self._path, kernel, grid, block, arguments)
-
     def _tensor(
-        self, name: str, value: object, like: Tensor | None = None, dtype: str = "float32"
+        self,
+        name: str,
+        value: object,
+        like: Tensor | None = None,
+        dtype: str = "float32",
+        *,
+        channels_last: bool = False,
     ) -> Tensor:
         """`value`, which a kernel can take as it is.
 
         Raises TypeError unless it is a tensor of `dtype`, and ValueError unless it lies contiguous
-        on the device, the same as `like` lies on, with fewer than 2^31 elements.
+        on the device, the same as `like` lies on, with fewer than 2^31 elements. `channels_last`:
+        whether that memory will do too.
         """
         import torch
 
@@ -82,7 +71,9 @@ class DeviceOperator:
             raise ValueError(
                 f"{name} must be on {str(like.device)!r} as the input is, got {str(value.device)!r}"
             )
-        if not value.is_contiguous():
+        if not value.is_contiguous() and not (
+            channels_last and value.is_contiguous(memory_format=torch.channels_last)
+        ):
             raise ValueError(
                 f"{name} must be contiguous, got strides {value.stride()} for shape "
                 f"{tuple(value.shape)}; call its contiguous()"
@@ -92,6 +83,34 @@ class DeviceOperator:
                 f"{name} must have at most {MOST_ELEMENTS} elements, got {value.numel()}"
             )
         return value.detach()
+
+
+class DeviceOperator(TensorOperator):
+    """One operator by one source file."""
+
+    _device: Device
+
+    source: ClassVar[str]
+    """The file in `kernels/`, without its ending: relu/relu."""
+
+    def __init__(self, device: Device, *, sequential: bool) -> None:
+        super().__init__(device)
+        self._sequential = sequential
+        self._path = FOLDER / (self.source + device.ending)
+
+    def _launch(
+        self, kernel: str, blocks: int | Dim, threads: int | Dim, *arguments: Argument
+    ) -> None:
+        """Run a kernel of the source; where this is the sequential variant, its twin, by 1 thread.
+
+        Raises DeviceError, and ValueError for a launch over the limits.
+        """
+        if self._sequential:
+            self._device.launch(self._path, f"{kernel}_sequential", ONE, ONE, arguments)
+            return
+        grid = (blocks, 1, 1) if isinstance(blocks, int) else blocks
+        block = (threads, 1, 1) if isinstance(threads, int) else threads
+        self._device.launch(self._path, kernel, grid, block, arguments)
 
 
 def shadow(tensor: Tensor) -> Array:

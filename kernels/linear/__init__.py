@@ -5,6 +5,7 @@ from kernels.linear.loops import Loops
 from kernels.linear.operator import Linear
 from kernels.linear.products import Products
 from kernels.linear.reference import Reference
+from kernels.linear.triton import TritonLinear
 from kernels.operator import Entry
 
 LINEAR = Entry(
@@ -16,4 +17,5 @@ LINEAR = Entry(
         "numba_threads": Direct(threaded=True),
         "torch": Reference(),
     },
+    on_triton=TritonLinear,
 )

@@ -117,6 +117,17 @@ def _output_shape(given: Array, weight: Array) -> tuple[int, ...]:
 
 
 def _call(given: Array, weight: Array, bias: Array | None) -> Call:
+    given, weight, bias = checked(given, weight, bias)
+    inputs = given.shape[-1]
+    return Call(
+        np.ascontiguousarray(given).reshape(math.prod(given.shape[:-1]), inputs),
+        np.ascontiguousarray(weight).reshape(math.prod(weight.shape[:-1]), inputs),
+        None if bias is None else np.ascontiguousarray(bias).reshape(-1),
+    )
+
+
+def checked(given: Array, weight: Array, bias: Array | None) -> tuple[Array, Array, Array | None]:
+    """The arguments, in any strides. Raises as `Linear.forward` does."""
     given = float_array("input", given, range(1, 65))
     weight = float_array("weight", weight, (1, 2), like=given)
     inputs = given.shape[-1]
@@ -134,10 +145,4 @@ def _call(given: Array, weight: Array, bias: Array | None) -> Call:
         bias = float_array("bias", bias, (weight.ndim - 1,), like=given)
         if bias.shape != weight.shape[:-1]:
             raise ValueError(f"bias must have shape {weight.shape[:-1]}, got {bias.shape}")
-        bias = np.ascontiguousarray(bias).reshape(-1)
-    rows = math.prod(given.shape[:-1])
-    return Call(
-        np.ascontiguousarray(given).reshape(rows, inputs),
-        np.ascontiguousarray(weight).reshape(math.prod(weight.shape[:-1]), inputs),
-        bias,
-    )
+    return given, weight, bias

@@ -1,6 +1,7 @@
 """log_softmax: the operator; the algorithms are softmax's, which do both."""
 
 from kernels.log_softmax.operator import LogSoftmax
+from kernels.log_softmax.triton import TritonLogSoftmax
 from kernels.operator import Entry
 from kernels.softmax.direct import Direct
 from kernels.softmax.loops import Loops
@@ -16,4 +17,5 @@ LOG_SOFTMAX = Entry(
         "numba_threads": Direct(log=True, threaded=True),
         "torch": Reference(log=True),
     },
+    on_triton=TritonLogSoftmax,
 )

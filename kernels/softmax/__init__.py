@@ -6,6 +6,7 @@ from kernels.softmax.loops import Loops
 from kernels.softmax.operator import Softmax
 from kernels.softmax.reductions import Reductions
 from kernels.softmax.reference import Reference
+from kernels.softmax.triton import TritonSoftmax
 
 SOFTMAX = Entry(
     Softmax,
@@ -16,4 +17,5 @@ SOFTMAX = Entry(
         "numba_threads": Direct(log=False, threaded=True),
         "torch": Reference(log=False),
     },
+    on_triton=TritonSoftmax,
 )
