@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 if TYPE_CHECKING:
     from kernels.gpu.operator import DeviceOperator
+    from kernels.gpu.triton import TritonOperator
 
 
 class Algorithm(ABC):  # noqa: B024 - each operator's own adds the abstract methods
@@ -50,3 +51,5 @@ class Entry:
     algorithms: Mapping[str, Any]
     on_device: type[DeviceOperator] | None = None
     """The same on a GPU, by source files that CUDA or Metal compiles."""
+    on_triton: type[TritonOperator] | None = None
+    """The same on a CUDA device, by kernels that Triton compiles."""

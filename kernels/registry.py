@@ -55,7 +55,8 @@ def device_names(operator: str) -> list[str]:
 
     Raises ValueError for an unknown operator.
     """
-    return list(IMPLEMENTATIONS) if _entry(operator).on_device else []
+    entry = _entry(operator)
+    return [name for name, chosen in IMPLEMENTATIONS.items() if chosen.has(entry)]
 
 
 def get(operator: str, implementation: str, threads: int | None = None) -> Any:
@@ -71,8 +72,7 @@ def get(operator: str, implementation: str, threads: int | None = None) -> Any:
     if implementation in device_names(operator):
         if threads not in (None, 1):
             raise ValueError(f"{operator} {implementation!r} takes no threads, got {threads}")
-        chosen = IMPLEMENTATIONS[implementation]
-        return entry.on_device(chosen.device(), sequential=chosen.sequential)
+        return IMPLEMENTATIONS[implementation].made(entry)
     algorithm = entry.algorithms.get(implementation)
     if algorithm is None:
         known = ", ".join((*names(operator), *device_names(operator)))

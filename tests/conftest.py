@@ -96,6 +96,16 @@ def gpu(request: pytest.FixtureRequest) -> Callable[[str, str], Any]:
     return make_gpu(request.config)
 
 
+@pytest.fixture(scope="session")
+def by_triton(request: pytest.FixtureRequest) -> Iterator[Callable[..., Any]]:
+    """by_triton("conv2d", "triton", x, weight): an operator by Triton's kernels, on arrays."""
+    from tests.triton_checks import make_by_triton
+
+    made = make_by_triton(request.config.getoption("--device"))
+    yield made
+    made.close()
+
+
 FAKED = ("--benchmark-timer=fake_clock.now", "--speedup-no-plots")
 """Times with the clock of `fake_clock`, in which a workload spends what it likes at no cost."""
 

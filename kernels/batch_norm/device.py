@@ -29,6 +29,7 @@ class DeviceBatchNorm(DeviceOperator):
     """Each channel brought to mean zero and variance one, then scaled and shifted."""
 
     source = "batch_norm/batch_norm"
+    more_sources = ("batch_norm/statistics", "batch_norm/gradients")
 
     def __init__(self, device: Device, *, sequential: bool) -> None:
         super().__init__(device, sequential=sequential)

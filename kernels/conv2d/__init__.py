@@ -5,6 +5,7 @@ from kernels.conv2d.direct import Direct
 from kernels.conv2d.loops import Loops
 from kernels.conv2d.operator import Conv2d
 from kernels.conv2d.reference import Reference
+from kernels.conv2d.triton import TritonConv2d
 from kernels.conv2d.windows import Windows
 from kernels.conv2d.winograd import Winograd
 from kernels.operator import Entry
@@ -20,4 +21,5 @@ CONV2D = Entry(
         "torch": Reference(),
     },
     DeviceConv2d,
+    on_triton=TritonConv2d,
 )

@@ -6,6 +6,7 @@ from kernels.cross_entropy.loops import Loops
 from kernels.cross_entropy.operator import CrossEntropy
 from kernels.cross_entropy.reductions import Reductions
 from kernels.cross_entropy.reference import Reference
+from kernels.cross_entropy.triton import TritonCrossEntropy
 from kernels.operator import Entry
 
 CROSS_ENTROPY = Entry(
@@ -18,4 +19,5 @@ CROSS_ENTROPY = Entry(
         "torch": Reference(),
     },
     DeviceCrossEntropy,
+    on_triton=TritonCrossEntropy,
 )

@@ -75,8 +75,8 @@ def cubin(source: Path, architecture: str) -> Any:
         program.close()
 
 
-@functools.lru_cache(maxsize=1)
-def _reason() -> str | None:
+def no_device() -> str | None:
+    """Why torch has no CUDA device here, or None."""
     if importlib.util.find_spec("torch") is None:
         return "PyTorch is not installed"
     import torch
@@ -89,6 +89,14 @@ def _reason() -> str | None:
     if not usable:
         why = f": {str(told[-1].message).splitlines()[0]}" if told else ""
         return f"no CUDA device that torch can use{why}"
+    return None
+
+
+@functools.lru_cache(maxsize=1)
+def _reason() -> str | None:
+    reason = no_device()
+    if reason is not None:
+        return reason
     if importlib.util.find_spec("cuda") is None or importlib.util.find_spec("cuda.core") is None:
         return "cuda.core is not installed; pip install cuda-core"
     from cuda.bindings import driver, nvrtc

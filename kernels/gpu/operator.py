@@ -1,9 +1,9 @@
 """What every operator on a GPU is: the operator's arguments as contiguous float32 tensors.
 
 The names, arguments and results are those of the operator on NumPy arrays, and so are the checks
-of shapes and numbers; what is asked of a tensor beyond that is here. A source file holds every
-kernel twice: `name`, and `name_sequential`, which one thread runs alone; what several tiles make,
-`name_64` and so on, each language by its own, has one such twin for all.
+of shapes and numbers; what is asked of a tensor beyond that is here. A source file for CUDA or
+Metal holds what one thread runs alone as `name_sequential`, and `name` beside it; what several
+tiles make, `name_64` and so on, each language by its own, has one such twin for all.
 """
 
 from __future__ import annotations
@@ -21,22 +21,17 @@ if TYPE_CHECKING:
 
     from kernels.arrays import Array
     from kernels.gpu.device import Argument, Device, Dim
+    from kernels.gpu.triton import TritonDevice
 
 FOLDER = Path(__file__).parents[1]
 ONE: Dim = (1, 1, 1)
 
 
-class DeviceOperator:
-    """One operator by one source file; subclasses have `forward` and `backward`."""
+class TensorOperator:
+    """One operator on a device's tensors; subclasses have `forward` and `backward`."""
 
-    source: ClassVar[str]
-    """The file in `kernels/`, without its ending: relu/relu."""
-    more_sources: ClassVar[tuple[str, ...]] = ()
-    """Further files, for launches that name theirs."""
-
-    def __init__(self, device: Device, *, sequential: bool) -> None:
+    def __init__(self, device: Device | TritonDevice) -> None:
         self._device = device
-        self._sequential = sequential
 
     @property
     def kind(self) -> str:
@@ -46,6 +41,65 @@ class DeviceOperator:
     def unavailable_reason(self) -> str | None:
         """Why it cannot run on this machine, or None."""
         return self._device.unavailable_reason()
+
+    def _tensor(
+        self,
+        name: str,
+        value: object,
+        like: Tensor | None = None,
+        dtype: str = "float32",
+        *,
+        channels_last: bool = False,
+    ) -> Tensor:
+        """`value`, which a kernel can take as it is.
+
+        Raises TypeError unless it is a tensor of `dtype`, and ValueError unless it lies contiguous
+        on the device, the same as `like` lies on, with fewer than 2^31 elements. `channels_last`:
+        whether that memory will do too.
+        """
+        import torch
+
+        if not isinstance(value, torch.Tensor):
+            raise TypeError(f"{name} must be a torch tensor, got {type(value).__name__}")
+        if value.dtype != getattr(torch, dtype):
+            raise TypeError(
+                f"{name} must be {dtype}, got {str(value.dtype).removeprefix('torch.')}"
+            )
+        if value.device.type != self._device.kind:
+            raise ValueError(
+                f"{name} must be on a {self._device.kind!r} device, got {str(value.device)!r}"
+            )
+        if like is not None and value.device != like.device:
+            raise ValueError(
+                f"{name} must be on {str(like.device)!r} as the input is, got {str(value.device)!r}"
+            )
+        if not value.is_contiguous() and not (
+            channels_last and value.is_contiguous(memory_format=torch.channels_last)
+        ):
+            raise ValueError(
+                f"{name} must be contiguous, got strides {value.stride()} for shape "
+                f"{tuple(value.shape)}; call its contiguous()"
+            )
+        if value.numel() > MOST_ELEMENTS:
+            raise ValueError(
+                f"{name} must have at most {MOST_ELEMENTS} elements, got {value.numel()}"
+            )
+        return value.detach()
+
+
+class DeviceOperator(TensorOperator):
+    """One operator by source files for CUDA and Metal."""
+
+    _device: Device
+
+    source: ClassVar[str]
+    """The file in `kernels/`, without its ending: relu/relu."""
+    more_sources: ClassVar[tuple[str, ...]] = ()
+    """Further files, for launches that name theirs."""
+
+    def __init__(self, device: Device, *, sequential: bool) -> None:
+        super().__init__(device)
+        self._sequential = sequential
 
     def _launch(
         self,
@@ -67,41 +121,6 @@ class DeviceOperator:
         grid = (blocks, 1, 1) if isinstance(blocks, int) else blocks
         block = (threads, 1, 1) if isinstance(threads, int) else threads
         self._device.launch(path, kernel, grid, block, arguments)
-
-    def _tensor(
-        self, name: str, value: object, like: Tensor | None = None, dtype: str = "float32"
-    ) -> Tensor:
-        """`value`, which a kernel can take as it is.
-
-        Raises TypeError unless it is a tensor of `dtype`, and ValueError unless it lies contiguous
-        on the device, the same as `like` lies on, with fewer than 2^31 elements.
-        """
-        import torch
-
-        if not isinstance(value, torch.Tensor):
-            raise TypeError(f"{name} must be a torch tensor, got {type(value).__name__}")
-        if value.dtype != getattr(torch, dtype):
-            raise TypeError(
-                f"{name} must be {dtype}, got {str(value.dtype).removeprefix('torch.')}"
-            )
-        if value.device.type != self._device.kind:
-            raise ValueError(
-                f"{name} must be on a {self._device.kind!r} device, got {str(value.device)!r}"
-            )
-        if like is not None and value.device != like.device:
-            raise ValueError(
-                f"{name} must be on {str(like.device)!r} as the input is, got {str(value.device)!r}"
-            )
-        if not value.is_contiguous():
-            raise ValueError(
-                f"{name} must be contiguous, got strides {value.stride()} for shape "
-                f"{tuple(value.shape)}; call its contiguous()"
-            )
-        if value.numel() > MOST_ELEMENTS:
-            raise ValueError(
-                f"{name} must have at most {MOST_ELEMENTS} elements, got {value.numel()}"
-            )
-        return value.detach()
 
 
 @functools.lru_cache(maxsize=64)

@@ -6,6 +6,7 @@ from kernels.linear.loops import Loops
 from kernels.linear.operator import Linear
 from kernels.linear.products import Products
 from kernels.linear.reference import Reference
+from kernels.linear.triton import TritonLinear
 from kernels.operator import Entry
 
 LINEAR = Entry(
@@ -18,4 +19,5 @@ LINEAR = Entry(
         "torch": Reference(),
     },
     DeviceLinear,
+    on_triton=TritonLinear,
 )

@@ -2,6 +2,7 @@
 
 from kernels.log_softmax.device import DeviceLogSoftmax
 from kernels.log_softmax.operator import LogSoftmax
+from kernels.log_softmax.triton import TritonLogSoftmax
 from kernels.operator import Entry
 from kernels.softmax.direct import Direct
 from kernels.softmax.loops import Loops
@@ -18,4 +19,5 @@ LOG_SOFTMAX = Entry(
         "torch": Reference(log=True),
     },
     DeviceLogSoftmax,
+    on_triton=TritonLogSoftmax,
 )

@@ -7,6 +7,7 @@ from kernels.softmax.loops import Loops
 from kernels.softmax.operator import Softmax
 from kernels.softmax.reductions import Reductions
 from kernels.softmax.reference import Reference
+from kernels.softmax.triton import TritonSoftmax
 
 SOFTMAX = Entry(
     Softmax,
@@ -18,4 +19,5 @@ SOFTMAX = Entry(
         "torch": Reference(log=False),
     },
     DeviceSoftmax,
+    on_triton=TritonSoftmax,
 )
