@@ -55,6 +55,19 @@ def test_torch_s_arms_are_right_in_their_mode(on_host, arm):
         assert not torch.equal(call(), exact)
 
 
+def test_a_design_is_what_was_launched(on_host):
+    with on_device(SMALL["relu"], "cuda", "cpu", "warm") as call:
+        case = CASES[SMALL["relu"]]
+        count = case.bytes // 8
+        assert call.design["launches"] == 1
+        assert call.design["threads"] == -(-count // 1024) * 256
+        assert call.design["bytes"] == case.bytes
+        assert call.design["launch_seconds"] > 0
+    with on_device(SMALL["conv2d"], "torch", "cpu", "warm") as call:
+        case = CASES[SMALL["conv2d"]]
+        assert call.design == {"bytes": case.bytes, "flop": case.work}
+
+
 def test_launches_take_turns_with_the_copies_of_the_arguments():
     taken = []
     calls = [lambda i=i: (taken.append(i), torch.zeros(1))[1] for i in range(3)]

@@ -26,6 +26,7 @@ from torch import Tensor
 import kernels
 from bench.devices import absence, tf32
 from bench.kernels.cases import CASES, MOST_OF_ONE_THREAD, Case
+from bench.kernels.device_design import design_of, recorded
 from bench.kernels.device_peaks import device_peak
 from bench.kernels.problems import FACTOR, UNIT, problem_of, torch_call
 
@@ -89,8 +90,15 @@ ARMS: Mapping[str, DeviceArm] = {
 class Repeated:
     """`launches` calls on the device, one after another; returns the last one's result."""
 
-    def __init__(self, calls: list[Call], launches: int, device: str) -> None:
+    def __init__(
+        self,
+        calls: list[Call],
+        launches: int,
+        device: str,
+        design: Mapping[str, float | int] | None = None,
+    ) -> None:
         self.device = device
+        self.design = design
         self.repeats = launches
         self._turns = list(itertools.islice(itertools.cycle(calls), launches))
         self._graph = self._captured() if device == "cuda" else None
@@ -124,9 +132,12 @@ def on_device(case_name: str, arm_name: str, device: str, cache: str) -> Iterato
     copies = copies_of(case, cache, device)
     with torch.inference_mode(), tf32(arm.mode is TF32):
         try:
-            calls = [_call(case_name, arm, device) for _ in range(copies)]
+            operator, recording = recorded(case_name, arm.implementation)
+            calls = [_call(case_name, arm, device, operator) for _ in range(copies)]
             launches = _launches(calls[0], device, copies)
-            yield Repeated(calls, launches, device)
+            wait = getattr(torch, device).synchronize
+            design = design_of(case_name, recording, calls[0], wait)
+            yield Repeated(calls, launches, device, design)
         except NotImplementedError as error:  # an operator's refusal, which says why
             pytest.skip(str(error))
 
@@ -201,7 +212,8 @@ def _l2(device: str) -> int:
     return L2_UNKNOWN
 
 
-def _call(case_name: str, arm: DeviceArm, device: str) -> Call:
+def _call(case_name: str, arm: DeviceArm, device: str, operator: Any) -> Call:
+    """`operator`: the arm's; None for one that the registry makes."""
     case, problem = CASES[case_name], problem_of(case_name)
 
     def there(array: Any) -> Any:
@@ -220,7 +232,7 @@ def _call(case_name: str, arm: DeviceArm, device: str) -> Call:
         tensors = {name: value for name, value in arguments.items() if isinstance(value, Tensor)}
         call = torch_call(case, tensors, grad)
         return call if arm.mode.dtype == torch.float32 else lambda: call().float()
-    operator = kernels.get(case.operator, arm.implementation)
+    operator = operator or kernels.get(case.operator, arm.implementation)
     if case.gradient is None:
         return lambda: operator.forward(**arguments)
     place = ("input", "weight").index(case.gradient)

@@ -24,7 +24,7 @@ def measure(speedup, request, case, cache):
 
     def measured(device):
         with on_device(case, arm, device, cache) as call:
-            speedup(call, **stated(case, arm, device))
+            speedup(call, **stated(case, arm, device), design=call.design)
 
     return measured
 

@@ -9,6 +9,7 @@ import functools
 import importlib.util
 import warnings
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -90,6 +91,30 @@ def no_device() -> str | None:
         why = f": {str(told[-1].message).splitlines()[0]}" if told else ""
         return f"no CUDA device that torch can use{why}"
     return None
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What a kernel takes of a multiprocessor."""
+
+    registers: int
+    """Of a thread."""
+    shared_bytes: int
+    """Of a block."""
+    occupancy: float
+    """The share of the multiprocessor's threads that can be resident."""
+
+
+def resources(source: Path, kernel: str, block: int, device: int = 0) -> Resources:
+    """As the driver tells them, for blocks of `block` threads. Raises DeviceError."""
+    import torch
+
+    with torch.cuda.device(device):
+        function = _function(source, kernel, device)
+        resident = function.occupancy.max_active_blocks_per_multiprocessor(block, 0) * block
+        most = torch.cuda.get_device_properties(device).max_threads_per_multi_processor
+        used = function.attributes
+        return Resources(int(used.num_regs), int(used.shared_size_bytes), resident / most)
 
 
 @functools.lru_cache(maxsize=1)
