@@ -107,7 +107,7 @@ def test_what_metal_would_refuse_or_race_on_does_not_compile(line, tmp_path):
     if reason is not None:
         pytest.skip(reason)
     source = tmp_path / "source.metal"
-    head = "#include <metal_stdlib>\nusing namespace metal;\nkernel void f(device float* y [[buffer(0)]])"
+    head = "#include <metal_stdlib>\nusing namespace metal;\nkernel void f(device float* y)"
     source.write_text(f"{head}\n{{\n    {line}\n}}\n")
     with pytest.raises(DeviceError, match=r"source\.metal:5"):
         grid.launch(source, "f", (1, 1, 1), (1, 1, 1), [])
