@@ -17,7 +17,7 @@
 #include <metal_stdlib>
 using namespace metal;
 
-constant int EACH = 4, SIMD = 32;
+constexpr constant int EACH = 4, SIMD = 32;
 
 inline long first_of(uint i) { return long(i / SIMD) * (EACH * SIMD) + i % SIMD; }
 

@@ -264,6 +264,7 @@ kernel void batch_norm_training_sequential(
 }
 
 // 512 threads for each channel.
+[[max_total_threads_per_threadgroup(512)]]
 kernel void batch_norm_training(
     device const float* x [[buffer(0)]], device float* y [[buffer(1)]],
     device const float* weight [[buffer(2)]], device const float* bias [[buffer(3)]],
@@ -280,11 +281,11 @@ kernel void batch_norm_training(
     threadgroup Moments found[16];
     const int c = group, simd = t / 32, lane = t % 32;
     Walk walk(L, wide, lanes, simd, 16, lane);
-    Moments all = wide == 4 ? moments<4, 4>(x, N, C, L, c, walk) : moments<8, 1>(x, N, C, L, c, walk);
-    all = over_simdgroup(all, lane);
-    if (lane == 0) found[simd] = all;
+    Moments own = wide == 4 ? moments<4, 4>(x, N, C, L, c, walk) : moments<8, 1>(x, N, C, L, c, walk);
+    own = over_simdgroup(own, lane);
+    if (lane == 0) found[simd] = own;
     threadgroup_barrier(mem_flags::mem_threadgroup);
-    all = {0, 0, 0, 0};
+    Moments all = {0, 0, 0, 0};
     for (int i = 0; i < 16; i++) all = merged(all, found[i]);
     if (t == 0)
         keep(all, mean, low, invstd, running_mean, running_var, c, N * L, kept, momentum, eps,

@@ -37,7 +37,7 @@ struct Phase {
     int steps, first_tap, rows, columns, out_h, out_w, h, w;
 };
 
-constant int DEPTH = 8;
+constexpr constant int DEPTH = 8;
 
 inline float finished(float x, long relu) { return relu && x < 0.0f ? 0.0f : x; }
 
@@ -160,10 +160,11 @@ inline long out_of(long position, Part part, Product z)
            at % part.phase.columns * z.out_step_w + part.phase.out_w;
 }
 
-// 4 x 4 products of a depth.
-inline void multiply(float4 a, float4 b, thread float (&sum)[4][4])
+// 4 x 4 products of a depth, of four neighbours each in threadgroup memory.
+template <class Room>
+inline void multiply(Room a, Room b, thread float (&sum)[4][4])
 {
-    const float left[4] = {a.x, a.y, a.z, a.w}, right[4] = {b.x, b.y, b.z, b.w};
+    const float left[4] = {a[0], a[1], a[2], a[3]}, right[4] = {b[0], b[1], b[2], b[3]};
     for (int i = 0; i < 4; i++)
         for (int j = 0; j < 4; j++) sum[i][j] += left[i] * right[j];
 }
@@ -177,7 +178,7 @@ kernel void conv2d_gather_32(
     constant long& tiles [[buffer(10)]], uint block [[threadgroup_position_in_grid]],
     uint thread_at [[thread_index_in_threadgroup]])
 {
-    threadgroup float4 a[2][8][9], b[2][8][17];  // [half][depth][rows or columns / 4], and one apart
+    threadgroup float a[2][8][36], b[2][8][68];  // [half][depth][rows or columns], and four apart
     const Product z = *product;
     const Part part = part_of(block, product, 32, 64, splits, tiles);
     const int steps = part.first_column < part.count ? part.end - part.begin : 0;
@@ -201,12 +202,11 @@ kernel void conv2d_gather_32(
             tap += DEPTH;
         }
         if (step >= 0)
-            for (int d = 0; d < DEPTH; d++) multiply(a[step % 2][d][y], b[step % 2][d][x], sum);
+            for (int d = 0; d < DEPTH; d++) multiply(&a[step % 2][d][4 * y], &b[step % 2][d][4 * x], sum);
         if (more) {
             const int half_at = (step + 1) % 2;
-            for (int i = 0; i < 2; i++) a[half_at][lane][row / 4 + 4 * i][row % 4] = next_a[i];
-            for (int i = 0; i < 4; i++)
-                b[half_at][depth + 2 * i][column / 4][column % 4] = next_b[i];
+            for (int i = 0; i < 2; i++) a[half_at][lane][row + 16 * i] = next_a[i];
+            for (int i = 0; i < 4; i++) b[half_at][depth + 2 * i][column] = next_b[i];
         }
         threadgroup_barrier(mem_flags::mem_threadgroup);
     }

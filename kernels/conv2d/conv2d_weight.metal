@@ -13,7 +13,7 @@ struct Shape {
     int n, c, h, w, k, r, s, p, q, stride_h, stride_w, before_h, before_w, dilation_h, dilation_w, groups;
 };
 
-constant int DEPTH = 8;
+constexpr constant int DEPTH = 8;
 
 kernel void conv2d_grad_weight_sequential(
     device const float* gy [[buffer(0)]], device const float* x [[buffer(1)]],
@@ -55,10 +55,11 @@ kernel void conv2d_grad_bias_sequential(device const float* gy [[buffer(0)]],
     }
 }
 
-// 4 x 4 products of a depth.
-inline void multiply(float4 a, float4 b, thread float (&sum)[4][4])
+// 4 x 4 products of a depth, of four neighbours each in threadgroup memory.
+template <class Room>
+inline void multiply(Room a, Room b, thread float (&sum)[4][4])
 {
-    const float left[4] = {a.x, a.y, a.z, a.w}, right[4] = {b.x, b.y, b.z, b.w};
+    const float left[4] = {a[0], a[1], a[2], a[3]}, right[4] = {b[0], b[1], b[2], b[3]};
     for (int i = 0; i < 4; i++)
         for (int j = 0; j < 4; j++) sum[i][j] += left[i] * right[j];
 }
@@ -70,7 +71,7 @@ kernel void conv2d_weight_32(
     device const int4* taps [[buffer(4)]], constant long& splits [[buffer(5)]],
     uint block [[threadgroup_position_in_grid]], uint thread_at [[thread_index_in_threadgroup]])
 {
-    threadgroup float4 a[2][8][9], b[2][8][9];  // [half][depth][rows or columns / 4], and one apart
+    threadgroup float a[2][8][36], b[2][8][36];  // [half][depth][rows or columns], and four apart
     const Shape z = *shape;
     const int rows = z.k / z.groups, depth = z.c / z.groups, columns = depth * z.r * z.s;
     const int plane = z.p * z.q, image = z.h * z.w;
@@ -115,11 +116,11 @@ kernel void conv2d_weight_32(
         }
         if (step >= 0)
             for (int d = 0; d < DEPTH; d++)
-                multiply(a[step % 2][d][thread_at / 8], b[step % 2][d][thread_at % 8], sum);
+                multiply(&a[step % 2][d][thread_at / 8 * 4], &b[step % 2][d][thread_at % 8 * 4], sum);
         if (more)
             for (int i = 0; i < 4; i++) {
-                a[(step + 1) % 2][lane][row / 4 + 2 * i][row % 4] = next_a[i];
-                b[(step + 1) % 2][lane][row / 4 + 2 * i][row % 4] = next_b[i];
+                a[(step + 1) % 2][lane][row + 8 * i] = next_a[i];
+                b[(step + 1) % 2][lane][row + 8 * i] = next_b[i];
             }
         threadgroup_barrier(mem_flags::mem_threadgroup);
     }

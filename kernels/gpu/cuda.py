@@ -39,7 +39,7 @@ class CudaDevice:
         The device may still be at it when this returns.
         """
         import torch
-        from cuda.core import LaunchConfig, launch
+        from cuda.core import Device, LaunchConfig, launch
 
         check_launch(kernel, blocks, threads)
         device = next(a.device for a in arguments if isinstance(a, torch.Tensor))
@@ -47,6 +47,8 @@ class CudaDevice:
         if reason is not None:
             raise DeviceError(f"{source.name}: {kernel}: {reason}")
         with torch.cuda.device(device):
+            # A thread that has called nothing of CUDA's runtime, as autograd's, has no context yet.
+            Device(device.index).set_current()
             function = _function(source, kernel, device.index)
             stream = _stream(torch.cuda.current_stream().cuda_stream)
             values = [_passed(argument) for argument in arguments]

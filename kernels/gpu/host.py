@@ -29,7 +29,11 @@ if TYPE_CHECKING:
 
 HEADERS = Path(__file__).parent / "host"
 ENDINGS = {"cuda": ".cu", "metal": ".metal"}
-FLAGS = ("-std=c++17", "-w", "-U_FORTIFY_SOURCE", "-x", "c++", f"-I{HEADERS}")
+FLAGS = ("-U_FORTIFY_SOURCE", "-x", "c++", "-isystem", str(HEADERS))
+STANDARDS = {
+    ".cu": ("-std=c++17", "-w"),
+    ".metal": ("-std=c++14", "-pedantic-errors", "-Wno-attributes"),  # pedantic: no word of C++17
+}
 KERNEL = re.compile(r"^\s*(?:extern\s+\"C\"\s+)?(?:__global__|kernel)\s+void\s+", re.MULTILINE)
 NAME = re.compile(r"(?:__launch_bounds__\s*\([^)]*\)\s*)?(\w+)\s*\(")
 ATTRIBUTE = re.compile(r"\[\[\s*(\w+)\s*(?:\([^)]*\))?\s*\]\]")
@@ -89,7 +93,7 @@ class HostGrid:
         kernels = list(kernels_in(text))
         main = self._sanitizer is not None
         table = _table(source, kernels, main)
-        flags = [*FLAGS, f"-I{source.parent}"]
+        flags = [*FLAGS, *STANDARDS[source.suffix], f"-I{source.parent}"]
         if self._sanitizer is not None:
             flags += ["-g", "-O1", f"-fsanitize={self._sanitizer}", "-pthread"]
         else:

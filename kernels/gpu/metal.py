@@ -1,7 +1,8 @@
 """Metal: a `.metal` file through `torch.mps.compile_shader`, launched on torch's MPS stream.
 
 There Python's ints arrive as `long`, its floats as `float`, and `threads` counts those of the whole
-grid. Metal takes at most 31 buffers, each scalar being one.
+grid. Metal takes at most 31 buffers, each scalar being one. torch compiles without fast math, which
+NaN, infinities and compensated sums need, unless PYTORCH_MPS_FAST_MATH is set to 1.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@
 #include <metal_stdlib>
 using namespace metal;
 
-constant int EACH = 4, SIMD = 32;
+constexpr constant int EACH = 4, SIMD = 32;
 
 inline float positive(float x) { return x < 0.0f ? 0.0f : x; }
 

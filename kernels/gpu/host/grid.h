@@ -294,8 +294,8 @@ HOST_GRID_UNSEEN static std::string run(Call call, void** arguments, Dim3 grid, 
 template <class Parameter>
 static auto& argument(void* value) {
     using Plain = std::remove_cv_t<std::remove_reference_t<Parameter>>;
-    static_assert(std::is_pointer_v<Plain> || std::is_same_v<Plain, float> ||
-                      (std::is_integral_v<Plain> && sizeof(Plain) == 8),
+    static_assert(std::is_pointer<Plain>::value || std::is_same<Plain, float>::value ||
+                      (std::is_integral<Plain>::value && sizeof(Plain) == 8),
                   "a kernel takes pointers, 64-bit integers and floats");
     return *static_cast<Plain*>(value);
 }
