@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+import pytest
 import torch
 
 from models import InputError
@@ -47,3 +48,37 @@ def tf32(allowed: bool) -> Iterator[None]:
         yield
     finally:
         matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
+
+
+@contextmanager
+def tried_algorithms() -> Iterator[None]:
+    """cuDNN takes the fastest of its algorithms, which it tries at a shape's first call.
+
+    By itself it goes by a rule, and who is held against it would be held against its mistakes.
+    """
+    cudnn = torch.backends.cudnn
+    before, cudnn.benchmark = cudnn.benchmark, True
+    try:
+        yield
+    finally:
+        cudnn.benchmark = before
+
+
+@contextmanager
+def within_memory() -> Iterator[None]:
+    """Skips a test whose `with` block needs more memory than its device has, saying so in a line.
+
+    A failure's traceback would keep what the block had got of it from the tests that follow.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        told = str(error)
+        if not isinstance(error, torch.OutOfMemoryError) and "out of memory" not in told:
+            raise
+        reason = ". ".join(told.splitlines()[0].split(". ")[:2]).rstrip(".")
+    else:
+        return
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    pytest.skip(f"too little memory on the device: {reason}")

@@ -30,8 +30,10 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     shapes = suite_of(metafunc.config).sweeps.shapes
     if gpus is not None:
         asked = suite_of(metafunc.config).sweeps.devices
-        names = CASE if "case" in metafunc.fixturenames else NETWORK
-        metafunc.parametrize(names, list(_on_gpus(names, shapes, gpus.args, asked)))
+        names, found = NETWORK, list[tuple[object, ...]](GPU_NETWORKS)
+        if "case" in metafunc.fixturenames:
+            names, found = CASE, _gpu_cases(metafunc.function.__name__, shapes)
+        metafunc.parametrize(names, list(_on_gpus(found, gpus.args, asked)))
     else:
         from bench.kernels.arms import implements  # brings torch and Numba
 
@@ -40,29 +42,33 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("case", names)
 
 
-CASE, NETWORK = ("case", "device", "cache"), ("network", "device", "batch")
+CASE = ("device", "case", "cache", "mode")
+NETWORK = ("device", "network", "batch")
+
+
+def _gpu_cases(test: str, shapes: str) -> list[tuple[object, ...]]:
+    from bench.kernels.device_arms import ARMS  # brings torch
+
+    mode = ARMS[test.removeprefix("test_")].mode.name
+    return [(case.name, cache, mode) for case in selected_on_gpus(shapes) for cache in CACHES]
 
 
 def _on_gpus(
-    names: tuple[str, ...], shapes: str, devices: Sequence[str], asked: Sequence[str] | None
+    found: Sequence[tuple[object, ...]], devices: Sequence[str], asked: Sequence[str] | None
 ) -> Iterator[tuple[object, ...]]:
-    """Values of `names`; for a device that is not here one, which is skipped and says why.
+    """What is computed, on each device; on one that is not here a single one, which says why.
 
-    The CPU stands beside a GPU, where there is one.
+    The CPU stands beside a GPU, where there is one; alone where it is asked for by name.
     """
     from bench.devices import GPUS, absence
 
     gpu = any(absence(device) is None for device in GPUS)
     for device in devices:
-        if device in GPUS and asked is not None and device not in asked:
+        on_cpu = device not in GPUS
+        if asked is not None and device not in asked and not on_cpu:
             continue
-        if names == CASE:
-            cases = [case.name for case in selected_on_gpus(shapes)]
-            found = [(case, device, cache) for case in cases for cache in CACHES]
-        else:
-            found = [(network, device, batch) for network, batch in GPU_NETWORKS]
-        here = absence(device) is None if device in GPUS else gpu
-        yield from found if here else found[:1]
+        here = gpu or "cpu" in (asked or ()) if on_cpu else absence(device) is None
+        yield from ((device, *each) for each in (found if here else found[:1]))
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -1,19 +1,16 @@
 """One case on a GPU, as a call that lasts long enough to be timed, and what proves it.
 
-A single operator on a GPU is done in microseconds, less than Python takes to ask for it. So a call
-is many launches, captured once as a CUDA graph and replayed: what is timed is the device. What one
-eager call takes beside that, until its result is there, is told apart (`eager_seconds`).
+A call is many launches (`repeated`), and its time and work are told of one.
 
     warm    every launch has the same arguments, which stay in the L2 cache if they fit
-    cold    launches take turns with copies of the arguments, together four times the L2 cache
+    cold    launches take turns with copies of the arguments and results, together four times the
+            L2 cache; what is too small for that is left out
 """
 
 from __future__ import annotations
 
-import itertools
 import math
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -24,24 +21,26 @@ import torch
 from torch import Tensor
 
 import kernels
-from bench.devices import absence, tf32
+from bench.devices import absence, tf32, tried_algorithms, within_memory
 from bench.kernels.cases import CASES, MOST_OF_ONE_THREAD, Case
 from bench.kernels.device_design import design_of, recorded
 from bench.kernels.device_peaks import device_peak
 from bench.kernels.problems import FACTOR, UNIT, problem_of, torch_call
-
-Call = Callable[[], Tensor]
+from bench.kernels.repeated import MOST_LAUNCHES, Call, Repeated, launches_of
 
 L2_UNKNOWN = 1 << 26
 """Bytes that are taken for the L2 cache where torch does not tell."""
-MOST_COPIES = 64
-CALL_SECONDS, MOST_LAUNCHES = 4e-3, 1024
-"""How long a call is meant to last, and how many launches it may be."""
+COLD, LEAST_COLD = 4, 2
+"""How many times the L2 cache cold arguments and results are, and have to be."""
 
 
 @dataclass(frozen=True)
 class Mode:
-    """In what numbers products are formed; sums are float32."""
+    """In what numbers products are formed.
+
+    torch gets operands of its mode's dtype and may add parts of a sum in it; ours get float32, and
+    what they round to bfloat16 they add in float32.
+    """
 
     name: str
     unit: float
@@ -87,56 +86,26 @@ ARMS: Mapping[str, DeviceArm] = {
 """By the name of the test, in legend order."""
 
 
-class Repeated:
-    """`launches` calls on the device, one after another; returns the last one's result."""
-
-    def __init__(
-        self,
-        calls: list[Call],
-        launches: int,
-        device: str,
-        design: Mapping[str, float | int] | None = None,
-    ) -> None:
-        self.device = device
-        self.design = design
-        self.repeats = launches
-        self._turns = list(itertools.islice(itertools.cycle(calls), launches))
-        self._graph = self._captured() if device == "cuda" else None
-
-    def _captured(self) -> Any:
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            self._result = self._run()
-        return graph
-
-    def _run(self) -> Tensor:
-        for call in self._turns[:-1]:
-            call()
-        return self._turns[-1]()
-
-    def __call__(self) -> Tensor:
-        """Start them all; the device may still be at it."""
-        if self._graph is None:
-            return self._run()
-        self._graph.replay()
-        return self._result
-
-
 @contextmanager
 def on_device(case_name: str, arm_name: str, device: str, cache: str) -> Iterator[Repeated]:
     """The case on the device. Skips the test, saying why, where that is not to be had."""
     case, arm = CASES[case_name], ARMS[arm_name]
     reason = absence(device) or left_out(case, arm)
+    if reason is None and cache == "cold":
+        reason = never_cold(case, arm, device)
     if reason is not None:
         pytest.skip(reason)
-    copies = copies_of(case, cache, device)
-    with torch.inference_mode(), tf32(arm.mode is TF32):
+    with torch.inference_mode(), tf32(arm.mode is TF32), tried_algorithms(), within_memory():
         try:
+            copies = range(copies_of(case, cache, device))
+            calls = [_call(case_name, arm, device) for _ in copies]
+            launches = launches_of(calls, device)
+            # the operator that is timed notes nothing
             operator, recording = recorded(case_name, arm.implementation)
-            calls = [_call(case_name, arm, device, operator) for _ in range(copies)]
-            launches = _launches(calls[0], device, copies)
-            wait = getattr(torch, device).synchronize
-            design = design_of(case_name, recording, calls[0], wait)
+            once = _call(case_name, arm, device, operator)
+            design = design_of(case_name, recording, once, device)
+            if not of_memory(case, cache, device):
+                design.pop("bytes")
             yield Repeated(calls, launches, device, design)
         except NotImplementedError as error:  # an operator's refusal, which says why
             pytest.skip(str(error))
@@ -159,16 +128,34 @@ def left_out(case: Case, arm: DeviceArm) -> str | None:
     return kernels.get(case.operator, arm.implementation).unavailable_reason()
 
 
+def never_cold(case: Case, arm: DeviceArm, device: str) -> str | None:
+    """Why an arm cannot be had with cold caches or is not worth its time so, or None."""
+    if arm.implementation is not None and arm.implementation.endswith("_sequential"):
+        return "one thread of a GPU is timed with warm caches alone"
+    if MOST_LAUNCHES * case.bytes < LEAST_COLD * _l2(device):
+        return f"{MOST_LAUNCHES} copies of its arguments fit into the L2 cache"
+    return None
+
+
 def copies_of(case: Case, cache: str, device: str) -> int:
-    """How many sets of arguments launches take turns with."""
+    """How many sets of arguments and results launches take turns with."""
     if cache == "warm":
         return 1
-    return max(2, min(MOST_COPIES, math.ceil(4 * _l2(device) / case.bytes)))
+    return max(2, min(MOST_LAUNCHES, math.ceil(COLD * _l2(device) / case.bytes)))
 
 
-def stated(case_name: str, arm_name: str, device: str) -> dict[str, Any]:
-    """What an arm tells `speedup`: its proof, its work, and what the device gives."""
-    case, mode, problem = CASES[case_name], ARMS[arm_name].mode, problem_of(case_name)
+def of_memory(case: Case, cache: str, device: str) -> bool:
+    """Whether a launch's bytes come from the device's memory, and not from its L2 cache."""
+    return cache == "cold" or case.bytes >= LEAST_COLD * _l2(device)
+
+
+def stated(case_name: str, arm_name: str, device: str, cache: str) -> dict[str, Any]:
+    """What an arm tells `speedup`: its proof, its work, what the device gives, what it costs.
+
+    What is bound by memory has no peak where the cache gives its arguments: that is memory's.
+    """
+    case, arm, problem = CASES[case_name], ARMS[arm_name], problem_of(case_name)
+    mode, cached = arm.mode, case.unit == "B" and not of_memory(case, cache, device)
     expected = torch.from_numpy(problem.expected)
     rounding = problem.torchs_rounding(problem.expected)
     allowed = torch.from_numpy(np.asarray(rounding * np.float32(mode.factor() / (FACTOR * UNIT))))
@@ -182,44 +169,25 @@ def stated(case_name: str, arm_name: str, device: str) -> dict[str, Any]:
         "tolerance": bound,
         "work": case.work,
         "unit": case.unit,
-        "peak": device_peak(case.unit, device, mode.name),
+        "peak": None if cached else device_peak(case.unit, device, mode.name),
     }
-
-
-def eager_seconds(call: Callable[[], Any], device: str, times: int = 20) -> float:
-    """What one call takes until its result is there, the median of some."""
-    wait = getattr(torch, device).synchronize
-    spent = []
-    for _ in range(times):
-        start = time.perf_counter()
-        call()
-        wait()
-        spent.append(time.perf_counter() - start)
-    return sorted(spent)[times // 2]
-
-
-def _launches(call: Call, device: str, copies: int) -> int:
-    """So many that a call lasts `CALL_SECONDS`, every copy being taken equally often."""
-    call()
-    one = eager_seconds(call, device, times=5)
-    wanted = min(MOST_LAUNCHES, max(1, round(CALL_SECONDS / one)))
-    return max(copies, wanted // copies * copies)
 
 
 def _l2(device: str) -> int:
     if device == "cuda":
-        return int(torch.cuda.get_device_properties(0).L2_cache_size)
+        current = torch.cuda.current_device()
+        return int(torch.cuda.get_device_properties(current).L2_cache_size)
     return L2_UNKNOWN
 
 
-def _call(case_name: str, arm: DeviceArm, device: str, operator: Any) -> Call:
-    """`operator`: the arm's; None for one that the registry makes."""
+def _call(case_name: str, arm: DeviceArm, device: str, operator: Any = None) -> Call:
+    """`operator`: the arm's; None for the one that the registry makes."""
     case, problem = CASES[case_name], problem_of(case_name)
 
     def there(array: Any) -> Any:
         if not isinstance(array, np.ndarray):
             return array
-        tensor = torch.from_numpy(np.ascontiguousarray(array)).to(device)
+        tensor = torch.from_numpy(np.ascontiguousarray(array)).to(device, copy=True)
         if tensor.is_floating_point() and arm.implementation is None:
             tensor = tensor.to(arm.mode.dtype)
         if arm.channels_last and tensor.ndim == 4:
@@ -230,8 +198,7 @@ def _call(case_name: str, arm: DeviceArm, device: str, operator: Any) -> Call:
     grad = there(problem.grad_output)
     if arm.implementation is None:
         tensors = {name: value for name, value in arguments.items() if isinstance(value, Tensor)}
-        call = torch_call(case, tensors, grad)
-        return call if arm.mode.dtype == torch.float32 else lambda: call().float()
+        return torch_call(case, tensors, grad)
     operator = operator or kernels.get(case.operator, arm.implementation)
     if case.gradient is None:
         return lambda: operator.forward(**arguments)

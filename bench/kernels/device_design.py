@@ -1,7 +1,7 @@
 """What an implementation's design costs on a GPU, as `speedup(..., design=...)` takes it.
 
     launches, threads                   counted in one call; the threads of its largest launch
-    launch_seconds                      what asking for one launch costs the host, measured
+    launch_seconds                      what starting a kernel costs as it is timed, measured
     registers, shared_bytes, occupancy  of the largest launch, as the CUDA driver tells them
     bytes, flop                         of the case: what goes in and comes out once
 
@@ -10,16 +10,14 @@ Counted for the implementations by source; of torch and Triton the launches are 
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from bench.kernels.cases import CASES
+from bench.kernels.device_peaks import launch_seconds
 from kernels.gpu.implementations import IMPLEMENTATIONS, Implementation
 from kernels.gpu.recording import Launch, Recording
 from kernels.registry import OPERATORS
-
-TIMES = 50
 
 
 def recorded(case_name: str, implementation: str | None) -> tuple[Any, Recording | None]:
@@ -34,11 +32,8 @@ def recorded(case_name: str, implementation: str | None) -> tuple[Any, Recording
 
 
 def design_of(
-    case_name: str,
-    recording: Recording | None,
-    call: Callable[[], object],
-    wait: Callable[[], object],
-) -> Mapping[str, float | int]:
+    case_name: str, recording: Recording | None, call: Callable[[], object], device: str
+) -> dict[str, float | int]:
     """The facts of one call; `recording` is of the device that `call` launches on."""
     case = CASES[case_name]
     facts: dict[str, float | int] = {"bytes": case.bytes}
@@ -53,21 +48,10 @@ def design_of(
         return facts
     largest = max(launches, key=lambda launch: launch.total)
     facts |= {"launches": len(launches), "threads": largest.total}
-    facts["launch_seconds"] = _seconds(call, wait) / len(launches)
+    facts["launch_seconds"] = launch_seconds(device)
     if recording.kind == "cuda":
         facts |= _resources(largest)
     return facts
-
-
-def _seconds(call: Callable[[], object], wait: Callable[[], object]) -> float:
-    """What asking for one call takes, while the device is still at those before."""
-    wait()
-    start = time.perf_counter()
-    for _ in range(TIMES):
-        call()
-    asked = time.perf_counter() - start
-    wait()
-    return asked / TIMES
 
 
 def _resources(launch: Launch) -> Mapping[str, float | int]:

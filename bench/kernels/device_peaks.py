@@ -3,24 +3,29 @@
     B      a copy between two arrays that no cache holds; a byte read and written counts twice
     FLOP   a large matrix product by the vendor's library, in float32, TF32 or bfloat16
 
-The best of several rounds each. An operator whose arrays stay in the L2 cache may pass the first.
+The best of several rounds each; a round is so many in a row that starting the first and waiting for
+the last is next to nothing. The operands are random: zeros and ones let a GPU clock higher.
 """
 
 from __future__ import annotations
 
 import functools
-import time
 from collections.abc import Callable
+from math import ceil
 
 import torch
 
 from bench.devices import tf32
+from bench.kernels.repeated import Repeated, waited_for
 
 ROUNDS = 10
+ROUND_SECONDS, MOST_IN_A_ROUND = 1e-2, 100
 COPIED = 2**28
 """Bytes of each of the two arrays: several times the largest L2 cache."""
 SIZE = 4096
 """Rows and columns of the product's three matrices."""
+STARTED = 1000
+"""Kernels that are started in a row to tell what starting one costs."""
 
 
 @functools.cache
@@ -31,7 +36,7 @@ def device_peak(unit: str, device: str, mode: str = "float32") -> float:
 
 def copies(device: str) -> float:
     """The best rate of a copy, in bytes per second, those read and those written."""
-    source = torch.ones(COPIED // 4, device=device)
+    source = torch.randn(COPIED // 4, device=device)
     target = torch.empty_like(source)
     return 2 * COPIED / _best(lambda: target.copy_(source), device)
 
@@ -39,19 +44,30 @@ def copies(device: str) -> float:
 def products(device: str, mode: str) -> float:
     """The best rate of a matrix product whose operands are float32, TF32 or bfloat16, in FLOP/s."""
     dtype = torch.bfloat16 if mode == "bfloat16" else torch.float32
-    a, b = (torch.ones(SIZE, SIZE, device=device, dtype=dtype) for _ in range(2))
+    a, b = (torch.randn(SIZE, SIZE, device=device).to(dtype) for _ in range(2))
     with tf32(mode == "TF32"):
         return 2 * SIZE**3 / _best(lambda: a @ b, device)
 
 
+@functools.cache
+def launch_seconds(device: str) -> float:
+    """What starting one kernel costs as operators are timed here, by one that does next to nothing.
+
+    On CUDA within a graph; elsewhere asked for by Python.
+    """
+    number = torch.zeros(1, device=device)
+    started = Repeated([lambda: number.add_(1)], STARTED, device)
+    started()
+    return min(waited_for(started, device, times=1) for _ in range(ROUNDS)) / STARTED
+
+
 def _best(task: Callable[[], object], device: str) -> float:
-    """Seconds of the fastest of several rounds, each waited for."""
-    wait: Callable[[], None] = getattr(torch, device).synchronize
-    rounds = []
-    for _ in range(ROUNDS + 1):
-        wait()
-        start = time.perf_counter()
-        task()
-        wait()
-        rounds.append(time.perf_counter() - start)
-    return min(rounds[1:])
+    """Seconds of a task in the fastest of several rounds."""
+    task()
+    times = min(MOST_IN_A_ROUND, ceil(ROUND_SECONDS / waited_for(task, device)))
+
+    def in_a_row() -> None:
+        for _ in range(times):
+            task()
+
+    return min(waited_for(in_a_row, device, times=1) for _ in range(ROUNDS)) / times

@@ -9,7 +9,8 @@
                                    the driver take to ask for them is gone
 
 Images and weights are those of `bench/inference`, and lie on the device. Another device is other
-hardware: its ratio is no parallel speedup.
+hardware: its ratio is no parallel speedup. `--device cpu` measures a CPU alone, for a comparison
+with the saved run of another machine's GPU.
 """
 
 from __future__ import annotations
@@ -23,10 +24,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bench.devices import GPUS, absence, tf32
+from bench.devices import GPUS, absence, tf32, within_memory
 from bench.kernels.arms import limited
 from bench.kernels.cases import GPU_NETWORKS
-from bench.kernels.device_arms import Repeated
+from bench.kernels.repeated import Repeated
+from bench.suite import suite_of
 from bench.tolerances import rounding_bound
 from bench.workload import Workload, prepare
 from models import InputError, on_kernels
@@ -55,16 +57,17 @@ def question(network: str, batch: int) -> Question:
 
 
 @pytest.fixture
-def measure(speedup, network, batch):
+def measure(speedup, request, network, batch):
     """Times what a function makes of the network, on images on the device."""
+    devices = suite_of(request.config).sweeps.devices or ()
 
     def measured(make: Callable[[nn.Module], Callable[[Tensor], Tensor]], device: str) -> None:
-        reason = absence(device) if device != "cpu" else no_gpu()
+        reason = None if device in devices else absence(device) or no_gpu()
         if reason is not None:
             pytest.skip(reason)
         asked = question(network, batch)
-        images = asked.workload.images.to(device)
-        with tf32(False), torch.inference_mode():
+        with tf32(False), torch.inference_mode(), within_memory():
+            images = asked.workload.images.to(device)
             try:
                 infer = make(asked.workload.model)
             except InputError as error:  # an implementation that cannot run here, and why
@@ -78,9 +81,9 @@ def measure(speedup, network, batch):
 
 
 def no_gpu() -> str | None:
-    """Why the CPU stands alone, which `bench/inference` measures; None where there is a GPU."""
+    """Why the CPU would stand alone; None where there is a GPU."""
     here = any(absence(device) is None for device in GPUS)
-    return None if here else "no GPU here that the CPU could stand beside"
+    return None if here else "no GPU here that the CPU could stand beside; --device cpu asks for it"
 
 
 def by_hand(implementation: str) -> Callable[[nn.Module], Callable[[Tensor], Tensor]]:

@@ -7,7 +7,8 @@
     torch             cuDNN, cuBLAS and torch's kernels, in the same modes, NCHW and channels-last
 
 A call is many launches in a row, synchronised at its end; `cache` says whether they find their
-arguments in the L2 cache (see `device_arms`). TF32 is off but in the arms that are named for it.
+arguments in the L2 cache (see `device_arms`). TF32 is off but in the arms that are named for it;
+`mode` says so to whoever compares devices.
 """
 
 import pytest
@@ -18,13 +19,13 @@ pytestmark = pytest.mark.speedup(axis="device", serial=False)
 
 
 @pytest.fixture
-def measure(speedup, request, case, cache):
+def measure(speedup, request, case, cache, mode):
     """Time the arm that the test is named after."""
     arm = request.function.__name__.removeprefix("test_")
 
     def measured(device):
         with on_device(case, arm, device, cache) as call:
-            speedup(call, **stated(case, arm, device), design=call.design)
+            speedup(call, **stated(case, arm, device, cache), design=call.design)
 
     return measured
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import pytest
 
-from bench.devices import absence, tf32
+from bench.devices import absence, tf32, within_memory
 from bench.training.device_trainer import DeviceTrainer
 from bench.training.problem import measure
 from models import InputError
@@ -24,15 +24,16 @@ def test_torch_on_device(speedup, problem, device):
     reason = absence(device)
     if reason is not None:
         pytest.skip(reason)
-    with tf32(False), DeviceTrainer(problem.task, device) as trainer:
+    with tf32(False), within_memory(), DeviceTrainer(problem.task, device) as trainer:
         measure(speedup, trainer, problem, cpus=1)
 
 
 @gpus
 def test_by_hand_on_device(speedup, problem, device):
-    try:
-        made = DeviceTrainer(problem.task, device, BY_HAND[device])
-    except InputError as error:
-        pytest.skip(str(error))
-    with tf32(False), made as trainer:
-        measure(speedup, trainer, problem, cpus=1)
+    with tf32(False), within_memory():
+        try:
+            made = DeviceTrainer(problem.task, device, BY_HAND[device])
+        except InputError as error:
+            pytest.skip(str(error))
+        with made as trainer:
+            measure(speedup, trainer, problem, cpus=1)
