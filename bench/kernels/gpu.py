@@ -10,6 +10,7 @@ saved run. Ends with exit code 3 where there is no such GPU: nothing is measured
 from __future__ import annotations
 
 import argparse
+import contextlib
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -55,11 +56,28 @@ def main(arguments: Sequence[str]) -> int:
     run = command(asked.device, asked.shapes, asked.passes, asked.out, usable_cpus())
     sys.stdout.write(f"$ {' '.join(run)}\n")
     sys.stdout.flush()
-    code = subprocess.run(run, check=False).returncode
-    if not asked.out.exists():
+    before = _written(asked.out)
+    code = _waited_for(subprocess.Popen(run))
+    if _written(asked.out) in (before, None):  # what is there is of another run
         return code or 1
     judged = device_targets.main([str(asked.out)])
     return code or judged
+
+
+def _written(file: Path) -> int | None:
+    """When the file was written last; None where there is nothing in it."""
+    try:
+        told = file.stat()
+    except OSError:
+        return None
+    return told.st_mtime_ns if told.st_size else None
+
+
+def _waited_for(run: subprocess.Popen[bytes]) -> int:
+    """Its exit code. Ctrl-C reaches pytest too, which saves what it has: it is waited for."""
+    while True:
+        with contextlib.suppress(KeyboardInterrupt):
+            return run.wait()
 
 
 def _parser() -> argparse.ArgumentParser:
