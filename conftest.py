@@ -35,7 +35,9 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers", "one_and_all: sweep worker counts over 1 and all usable CPUs only"
     )
-    config.addinivalue_line("markers", "gpus(*devices): measure operators on cuda, mps or both")
+    config.addinivalue_line(
+        "markers", "gpus(*devices): measure on cuda, mps or both, where they are asked for"
+    )
     with usage_errors():
         config.stash[suite.SUITE] = suite.read_suite(config)
     suite.allow_threads(config)

@@ -196,8 +196,14 @@ def parametrize(metafunc: pytest.Metafunc, suite: Suite) -> None:
     """Give a test every sweep that it takes and does not bring itself."""
     definition = metafunc.definition
     own = {name for mark in definition.iter_markers("parametrize") for name in _names(mark)}
-    if definition.get_closest_marker("gpus") is not None:
-        own.add("device")  # bench/kernels brings it, with what is computed there
+    gpus = definition.get_closest_marker("gpus")
+    if gpus is not None:
+        own.add("device")
+        if not {"case", "network"} & set(
+            metafunc.fixturenames
+        ):  # bench/kernels brings it with those
+            asked = suite.sweeps.devices
+            metafunc.parametrize("device", [d for d in gpus.args if d in (asked or gpus.args)])
     marker = definition.get_closest_marker("speedup")
     axis = marker.kwargs.get("axis") if marker is not None else None
     for name in PARAMETERS:

@@ -1,8 +1,9 @@
 """A torch network that trains on the operators of `kernels` on a GPU, gradients by hand too.
 
 Its layers are replaced by layers of the same parameters whose forward and backward are an
-operator's; torch's autograd only calls one after the other. A line a layer; what is not listed
-stays torch's where it has nothing to compute, and is refused otherwise.
+operator's, once differentiable; torch's autograd only calls one after the other. A line a layer;
+what is not listed stays torch's where it has nothing to compute, and is refused otherwise. What a
+module's own `forward` calls beside its layers, `F.relu` for one, is not seen and stays torch's.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 import kernels
 from models.errors import InputError
@@ -31,6 +33,7 @@ class _Operator(torch.autograd.Function):
         return result
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
         several = len(ctx.saved_tensors) == 3  # input, weight, bias, of which not all are wanted
         wanted = {"needs": tuple(ctx.needs_input_grad[2:])} if several else {}

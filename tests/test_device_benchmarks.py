@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
+import threading
 import weakref
 
 import pytest
 import torch
 
+from bench import devices
 from bench.devices import tf32, tried_algorithms, within_memory
 from bench.kernels import device_arms, device_peaks, gpu, repeated
 from bench.kernels.cases import CASES, FEW_ON_GPUS, ON_GPUS, selected_on_gpus
+from bench.kernels.conftest import _gpu_cases, _on_gpus
 from bench.kernels.device_arms import ARMS, copies_of, left_out, never_cold, on_device, stated
 from bench.kernels.repeated import Repeated, launches_of
 from pytest_speedup.proof import ProofError, prove, tolerance_of
@@ -218,6 +224,56 @@ def test_waiting_is_next_to_nothing_of_a_peak_s_round(monkeypatch):
     monkeypatch.setattr(device_peaks, "waited_for", waited_for)
     monkeypatch.setattr(device_peaks, "ROUND_SECONDS", 0.1)
     assert device_peaks._best(task, "cpu") == pytest.approx(1e-3, rel=0.03)
+
+
+def test_a_mode_is_told_so_that_devices_are_compared_in_like_ones():
+    for test, arm in ARMS.items():
+        assert {mode for *_, mode in _gpu_cases(f"test_{test}", "few")} == {arm.mode.name}
+
+
+@pytest.mark.parametrize(
+    ("asked", "gpu_here", "measured"),
+    [
+        (None, False, {"cpu": 1, "cuda": 1}),  # each says why it is skipped
+        (None, True, {"cpu": 2, "cuda": 2}),
+        (("cuda",), True, {"cpu": 2, "cuda": 2}),
+        (("cpu",), False, {"cpu": 2}),
+        (("cpu",), True, {"cpu": 2}),
+    ],
+)
+def test_the_cpu_stands_beside_a_gpu_or_is_asked_for(monkeypatch, asked, gpu_here, measured):
+    there = ("cpu", "cuda") if gpu_here else ("cpu",)
+    monkeypatch.setattr(devices, "absence", lambda d: None if d in there else "not here")
+    found = [device for device, _ in _on_gpus([(1,), (2,)], ("cpu", "cuda"), asked)]
+    assert {device: found.count(device) for device in found} == measured
+
+
+def test_an_older_file_is_not_judged(tmp_path, capsys, monkeypatch):
+    """The run that should have written it was refused."""
+    monkeypatch.setattr(gpu, "absence", lambda _: None)
+    monkeypatch.setattr(gpu, "command", lambda *_: [sys.executable, "-c", "raise SystemExit(4)"])
+    older = tmp_path / "older.json"
+    older.write_text("{}")
+    assert gpu.main(["--out", str(older)]) == 4
+    assert capsys.readouterr().err == ""
+
+
+def test_what_a_run_wrote_is_judged(tmp_path, capsys, monkeypatch):
+    out = tmp_path / "new.json"
+    write = f"open({str(out)!r}, 'w').write('{{}}')"
+    monkeypatch.setattr(gpu, "absence", lambda _: None)
+    monkeypatch.setattr(gpu, "command", lambda *_: [sys.executable, "-c", write])
+    assert gpu.main(["--out", str(out)]) == 4
+    assert "new.json" in capsys.readouterr().err
+
+
+def test_ctrl_c_waits_for_what_pytest_saves():
+    child = subprocess.Popen(
+        [sys.executable, "-c", "import time; time.sleep(0.8); raise SystemExit(7)"]
+    )
+    here = threading.main_thread().ident
+    threading.Timer(0.2, signal.pthread_kill, [here, signal.SIGINT]).start()
+    assert gpu._waited_for(child) == 7
 
 
 def test_the_one_command_says_what_it_lacks(capsys, monkeypatch):

@@ -95,6 +95,13 @@ def test_gradients_by_hand_are_autograd_s(implementation):
         torch.testing.assert_close(parameter.grad, expected[name].grad, rtol=1e-4, atol=1e-6)
 
 
+def test_a_second_derivative_is_refused():
+    x = drawn(1, 3, 12, 12).requires_grad_()
+    (grad,) = torch.autograd.grad(trainable(small(), "cuda")(x).sum(), x, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        grad.sum().backward()
+
+
 def test_the_copy_trains_and_the_original_stays():
     network, x, labels = small(), drawn(4, 3, 12, 12), torch.tensor([0, 4, 2, 2])
     before = copy.deepcopy(network.state_dict())

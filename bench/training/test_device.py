@@ -15,11 +15,10 @@ from models import InputError
 
 pytestmark = pytest.mark.speedup(axis="device", serial=False)
 
-gpus = pytest.mark.parametrize("device", ["cuda", "mps"])
 BY_HAND = {"cuda": "cuda", "mps": "metal"}
 
 
-@gpus
+@pytest.mark.gpus("cuda", "mps")
 def test_torch_on_device(speedup, problem, device):
     reason = absence(device)
     if reason is not None:
@@ -28,7 +27,7 @@ def test_torch_on_device(speedup, problem, device):
         measure(speedup, trainer, problem, cpus=1)
 
 
-@gpus
+@pytest.mark.gpus("cuda", "mps")
 def test_by_hand_on_device(speedup, problem, device):
     with tf32(False), within_memory():
         try:
