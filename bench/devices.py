@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import pytest
 import torch
 
+from kernels.gpu.cuda import no_device
 from models import InputError
 
 GPUS = ("cuda", "mps")
@@ -15,10 +16,9 @@ GPUS = ("cuda", "mps")
 
 def absence(device: str) -> str | None:
     """Why cpu, cuda or mps cannot be used here; None where it can."""
-    if device == "cuda" and not torch.cuda.is_available():
-        if torch.version.cuda is None and torch.version.hip is None:
-            return f"torch {torch.__version__} is built without CUDA"
-        return "no CUDA device that torch can use"
+    if device == "cuda":
+        by_amd = torch.version.hip is not None and torch.cuda.is_available()
+        return None if by_amd else no_device()
     if device == "mps" and not torch.backends.mps.is_available():
         if not torch.backends.mps.is_built():
             return "torch is built without MPS, which Apple's GPUs need"

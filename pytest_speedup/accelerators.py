@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import sys
+import warnings
 from typing import Any
 
 from pytest_speedup.nvml import Nvml, NvmlError
@@ -24,8 +25,16 @@ def accelerators(cpu_model: str | None) -> dict[str, Told]:
     return _cuda(torch) | _mps(torch, cpu_model)
 
 
+def has_cuda(torch: Any) -> bool:
+    """Whether torch can use a CUDA device; it warns of a driver that is too old, we do not."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        usable: bool = torch.cuda.is_available()
+    return usable
+
+
 def _cuda(torch: Any) -> dict[str, Told]:
-    if not torch.cuda.is_available():
+    if not has_cuda(torch):
         return {}
     try:
         driver: str | None = Nvml().driver()

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from pytest_speedup.accelerators import has_cuda
 from pytest_speedup.nvml import Nvml
 
 SHORTEST = 0.2
@@ -142,7 +143,7 @@ def _why(error: OSError) -> str:
 
 def _board(index: int) -> Meter | NoMeter:
     torch = sys.modules.get("torch")
-    if torch is None or not torch.cuda.is_available():
+    if torch is None or not has_cuda(torch):
         return NoMeter("torch, which tells the GPU's UUID, sees no CUDA device")
     uuid = getattr(torch.cuda.get_device_properties(index), "uuid", None)
     if uuid is None:

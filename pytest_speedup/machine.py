@@ -15,7 +15,7 @@ import sysconfig
 from importlib import metadata
 from pathlib import Path
 
-from pytest_speedup.accelerators import accelerators
+from pytest_speedup.accelerators import accelerators, has_cuda
 from pytest_speedup.cpus import (
     ROOT,
     Cpus,
@@ -160,7 +160,7 @@ def _build() -> str:
 def _gpus() -> list[str]:
     """Names of the GPUs that a loaded torch sees; torch is not loaded to find out."""
     torch = sys.modules.get("torch")
-    if torch is None or not torch.cuda.is_available():
+    if torch is None or not has_cuda(torch):
         return []
     return [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
 

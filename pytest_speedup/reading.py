@@ -171,8 +171,9 @@ def _design(ours: Field) -> dict[str, float | int]:
     field = ours.optional("design")
     if field is None:
         return {}
+    known = {name: each for name, each in field.mapping().items() if name in FACTS}
     try:
-        return checked({name: each for name, each in field.mapping().items() if name in FACTS})
+        return checked(known)
     except ValueError as error:
         raise FieldError(f"{field.place}: {error}") from None
 

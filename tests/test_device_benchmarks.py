@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import signal
-import subprocess
-import sys
-import threading
+import warnings
 import weakref
 
 import pytest
@@ -13,11 +10,12 @@ import torch
 
 from bench import devices
 from bench.devices import tf32, tried_algorithms, within_memory
-from bench.kernels import device_arms, device_peaks, gpu, repeated
+from bench.kernels import device_arms, device_peaks, repeated
 from bench.kernels.cases import CASES, FEW_ON_GPUS, ON_GPUS, selected_on_gpus
 from bench.kernels.conftest import _gpu_cases, _on_gpus
 from bench.kernels.device_arms import ARMS, copies_of, left_out, never_cold, on_device, stated
 from bench.kernels.repeated import Repeated, launches_of
+from pytest_speedup.accelerators import accelerators
 from pytest_speedup.proof import ProofError, prove, tolerance_of
 from tests.gpu_checks import hosted
 
@@ -161,6 +159,19 @@ def test_too_little_memory_is_a_skip_in_one_line(error):
     assert "9" in text
 
 
+def test_a_driver_that_is_too_old_is_a_reason_and_ends_no_session(monkeypatch):
+    """torch warns of it, and pytest makes errors of warnings here."""
+
+    def warns():
+        warnings.warn("The NVIDIA driver on your system is too old.\nMore.", stacklevel=1)
+        return False
+
+    monkeypatch.setattr(torch.cuda, "is_available", warns)
+    monkeypatch.setattr(torch.version, "cuda", "13.2")
+    assert devices.absence("cuda").endswith("The NVIDIA driver on your system is too old.")
+    assert "cuda:0" not in accelerators(None)
+
+
 def test_another_error_is_none_of_memory():
     with pytest.raises(RuntimeError, match="misaligned address"), within_memory():
         raise RuntimeError("misaligned address")
@@ -246,45 +257,3 @@ def test_the_cpu_stands_beside_a_gpu_or_is_asked_for(monkeypatch, asked, gpu_her
     monkeypatch.setattr(devices, "absence", lambda d: None if d in there else "not here")
     found = [device for device, _ in _on_gpus([(1,), (2,)], ("cpu", "cuda"), asked)]
     assert {device: found.count(device) for device in found} == measured
-
-
-def test_an_older_file_is_not_judged(tmp_path, capsys, monkeypatch):
-    """The run that should have written it was refused."""
-    monkeypatch.setattr(gpu, "absence", lambda _: None)
-    monkeypatch.setattr(gpu, "command", lambda *_: [sys.executable, "-c", "raise SystemExit(4)"])
-    older = tmp_path / "older.json"
-    older.write_text("{}")
-    assert gpu.main(["--out", str(older)]) == 4
-    assert capsys.readouterr().err == ""
-
-
-def test_what_a_run_wrote_is_judged(tmp_path, capsys, monkeypatch):
-    out = tmp_path / "new.json"
-    write = f"open({str(out)!r}, 'w').write('{{}}')"
-    monkeypatch.setattr(gpu, "absence", lambda _: None)
-    monkeypatch.setattr(gpu, "command", lambda *_: [sys.executable, "-c", write])
-    assert gpu.main(["--out", str(out)]) == 4
-    assert "new.json" in capsys.readouterr().err
-
-
-def test_ctrl_c_waits_for_what_pytest_saves():
-    child = subprocess.Popen(
-        [sys.executable, "-c", "import time; time.sleep(0.8); raise SystemExit(7)"]
-    )
-    here = threading.main_thread().ident
-    threading.Timer(0.2, signal.pthread_kill, [here, signal.SIGINT]).start()
-    assert gpu._waited_for(child) == 7
-
-
-def test_the_one_command_says_what_it_lacks(capsys, monkeypatch):
-    monkeypatch.setattr(gpu, "absence", lambda _: "no CUDA device that torch can use")
-    assert gpu.main(["--device", "cuda"]) == gpu.NO_GPU
-    told = capsys.readouterr().err
-    assert told == ("gpu: --device cuda: no CUDA device that torch can use; nothing was measured\n")
-
-
-def test_the_one_command_is_pytest_on_all_parts(tmp_path):
-    typed = gpu.command("cuda", "all", 6, tmp_path / "out.json", threads=2)
-    assert typed[3:6] == list(gpu.TESTS)
-    assert "--device=cuda" in typed
-    assert any("conv2d_lenet_conv1_b32-threads=2" in word for word in typed)
