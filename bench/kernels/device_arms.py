@@ -133,7 +133,7 @@ def never_cold(case: Case, arm: DeviceArm, device: str) -> str | None:
     if arm.implementation is not None and arm.implementation.endswith("_sequential"):
         return "one thread of a GPU is timed with warm caches alone"
     if MOST_LAUNCHES * case.bytes < LEAST_COLD * _l2(device):
-        return f"{MOST_LAUNCHES} copies of its arguments fit into the L2 cache"
+        return f"{MOST_LAUNCHES} copies of its arguments do not fill the L2 cache twice"
     return None
 
 
