@@ -12,7 +12,13 @@ import numpy as np
 import pytest
 
 # Helpers that assert: without this a failure there says nothing.
-for helper in ("kernel_checks", "gpu_checks", "batch_norm_checks", "conv2d_checks"):
+for helper in (
+    "kernel_checks",
+    "gpu_checks",
+    "sanitizer_runs",
+    "batch_norm_checks",
+    "conv2d_checks",
+):
     pytest.register_assert_rewrite(f"tests.{helper}")
 
 Measure = Callable[..., tuple[pytest.RunResult, dict[str, Any]]]
@@ -36,6 +42,12 @@ def spend(seconds, noise=0.0):
     slower = 1.0 + DRIFT[0] * NOW[0]
     NOW[0] += seconds * slower * (1.0 + noise * (RANDOM.random() - 0.5))
 '''
+
+
+@pytest.fixture(autouse=True)
+def not_in_a_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs within a test are runs of their own: no worker of pytest-xdist, though the test is."""
+    monkeypatch.delenv("PYTEST_XDIST_WORKER", raising=False)
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ def test_the_shown_output_is_the_programs(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(ROOT)
+    monkeypatch.delenv("COLUMNS", raising=False)  # a worker of pytest-xdist has it
     shown = re.findall(
         r"<!-- output: pytest-speedup (.*?) -->\n```\n(.*?)\n```\n", README, re.DOTALL
     )
