@@ -224,7 +224,7 @@ def test_what_is_refused_on_arrays_is_refused_here(gpu, implementation):
 
 
 SPOILT = (
-    (lambda value: value.double(), TypeError, "must be float32, got float64"),
+    (lambda value: value.half(), TypeError, "must be float32, got float16"),
     (lambda value: value.tolist(), TypeError, "must be a torch tensor, got list"),
     (lambda value: value.repeat_interleave(2, -1)[..., ::2], ValueError, "must be contiguous"),
 )
