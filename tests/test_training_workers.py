@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import os
 import signal
 import tempfile
@@ -39,6 +40,7 @@ def pool() -> Iterator[Pool]:
 
 def trace() -> dict[str, Any]:
     """What a fault could leave behind, of this process."""
+    gc.collect()  # what a test before this one left is none of ours
     this = psutil.Process()
     return {
         "ports": {c.laddr for c in this.net_connections("inet") if c.status == psutil.CONN_LISTEN},
