@@ -199,9 +199,8 @@ def parametrize(metafunc: pytest.Metafunc, suite: Suite) -> None:
     gpus = definition.get_closest_marker("gpus")
     if gpus is not None:
         own.add("device")
-        if not {"case", "network"} & set(
-            metafunc.fixturenames
-        ):  # bench/kernels brings it with those
+        # bench/kernels brings it together with those
+        if not {"case", "network"} & set(metafunc.fixturenames):
             asked = suite.sweeps.devices
             metafunc.parametrize("device", [d for d in gpus.args if d in (asked or gpus.args)])
     marker = definition.get_closest_marker("speedup")

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from kernels.adaptive_avg_pool2d.operator import Size, adaptive_call, check_outputs
 from kernels.avg_pool2d.device import DeviceAveraging
-from kernels.gpu.windows import Windows, images_like, windows_on
+from kernels.gpu.operator import zeros
+from kernels.gpu.windows import Windows, windows_on
 from kernels.pooling import remembered
 
 if TYPE_CHECKING:
@@ -46,5 +47,5 @@ class DeviceAdaptiveAvgPool2d(DeviceAveraging):
 @remembered
 def _windows(shape: tuple[int, ...], device: str, output_size: Size) -> Windows:
     """Raises as `AdaptiveAvgPool2d.forward` does."""
-    call = adaptive_call(images_like(shape), output_size)
+    call = adaptive_call(zeros(shape), output_size)
     return windows_on(device, shape, call.grid)

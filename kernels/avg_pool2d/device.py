@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from kernels.avg_pool2d.operator import averaging_call
-from kernels.gpu.operator import DeviceOperator, ceil_div
-from kernels.gpu.windows import Windows, images_like, windows_on
+from kernels.gpu.operator import DeviceOperator, ceil_div, zeros
+from kernels.gpu.windows import Windows, windows_on
 from kernels.pooling import Pair, remembered
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ def _windows(
 ) -> Windows:
     """Raises as `AvgPool2d.forward` does."""
     call = averaging_call(
-        images_like(shape),
+        zeros(shape),
         *(kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override),
     )
     kernel, stride, padding, *_ = call.arguments

@@ -10,8 +10,7 @@ from kernels.arrays import flag, flags
 from kernels.batch_norm import device_statistics
 from kernels.batch_norm.device_statistics import Channels, DeviceGradients, DeviceStatistics
 from kernels.batch_norm.operator import normal_form, saved_statistics
-from kernels.gpu.operator import DeviceOperator, ceil_div
-from kernels.gpu.windows import images_like
+from kernels.gpu.operator import DeviceOperator, ceil_div, zeros
 from kernels.pooling import remembered
 
 if TYPE_CHECKING:
@@ -184,7 +183,7 @@ def _check(
     *shapes: tuple[int, ...] | None,
 ) -> tuple[float, float]:
     """`shapes`: the input's, the running statistics', weight's and bias', the saved ones'."""
-    given, *channels = [None if shape is None else images_like(shape) for shape in shapes]
+    given, *channels = [None if shape is None else zeros(shape) for shape in shapes]
     call = normal_form(given, *channels[:4], training, momentum, eps)
     if channels[4:]:
         saved_statistics(*channels[4:], call)

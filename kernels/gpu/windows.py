@@ -103,8 +103,3 @@ def windows_on(
 
 def _table(axis: Axis) -> Array:
     return np.concatenate([axis.windows.reshape(-1), axis.covering.reshape(-1)])
-
-
-def images_like(shape: tuple[int, ...]) -> Array:
-    """Zeros of that shape in the memory of one, for the checks of operators on arrays."""
-    return np.broadcast_to(np.float32(0), shape)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from kernels.arrays import flag
-from kernels.gpu.operator import DeviceOperator, ceil_div
-from kernels.gpu.windows import Windows, images_like, windows_on
+from kernels.gpu.operator import DeviceOperator, ceil_div, zeros
+from kernels.gpu.windows import Windows, windows_on
 from kernels.max_pool2d.operator import pooling_call
 from kernels.pooling import Pair, remembered
 
@@ -122,7 +122,7 @@ def _windows(
     ceil_mode: bool,
 ) -> tuple[Windows, tuple[int, int]]:
     """The windows, and how far apart what they hold lies; raises as `MaxPool2d.forward` does."""
-    call = pooling_call(images_like(shape), kernel_size, stride, padding, dilation, ceil_mode)
+    call = pooling_call(zeros(shape), kernel_size, stride, padding, dilation, ceil_mode)
     window = call.window
     kind = (window.kernel, window.stride, window.padding, window.dilation)
     return windows_on(device, shape, call.grid, kind), window.dilation
